@@ -1,4 +1,4 @@
-"""Join the calibration inputs of preprocess to whole batches, which amct_onnx reads."""
+"""Join the calibration inputs of preprocess into whole batches, which amct_onnx reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hrnet.io.records import FormatError
 from hrnet.io.tensor_names import NPY_HEADER
 
 LARGEST_BATCH = 16  # images in one file, if the model accepts any batch
-PREPARE = "run make quantize"
 
 
 def batch_size(fixed: Optional[int], images: int, where: Path, largest: int = LARGEST_BATCH) -> int:
@@ -62,7 +61,7 @@ def find_inputs(folder: Path, shape: Sequence[Optional[int]]) -> dict[str, Path]
         file = inputs[image.source] = folder / f"{image.stem}.{suffix}"
         size = header + int(np.prod(image.shape)) * np.dtype(np.float32).itemsize
         if not file.is_file() or file.stat().st_size != size:
-            hint = f"rm {path}; {PREPARE}"
+            hint = f"rm {path}; make quantize"
             raise FormatError("missing or incomplete", where=file, expected=f"{size} bytes", hint=hint)
     return inputs
 

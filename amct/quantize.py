@@ -4,7 +4,7 @@
         --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
 
 Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, by preprocess --calibration
-Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches (.npy of one image each if
+Writes   batches/batch_<n>.bin beside the output, the same inputs joined into whole batches (.npy of one image each if
          height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx,
          --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
 Locks    `<output>_lock` until the tool has ended
@@ -14,9 +14,9 @@ ascend the command is `amct_onnx calibration`, which needs a separate Python env
 `python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8 pixels: the
 normalisation of pixels is added afterwards, by atc.convert.
 
-With --keep_float the layers in that list stay in float: they are skip_layers in calibration.cfg beside the output.
-Other operators in the list need no line, since amct_onnx quantizes only layers. --method selects how the emulator finds
-the range of each tensor; without it the emulator chooses. amct_onnx does not have this option.
+amct_onnx quantizes only convolutions, matrix products and average pooling (amct_rules.LAYERS). With --keep_float, those
+in the list stay in float: they are skip_layers in calibration.cfg beside the output. --method selects how the emulator
+finds the range of each tensor; without it the emulator chooses. amct_onnx does not have this option.
 
 Exit code 1 if the tool fails or writes no usable model; 2 for wrong usage.
 """
@@ -74,7 +74,7 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
         expected = "[N, C, H, W] with fixed C, H and W"
         raise UserError("cannot be quantized", where=model, expected=expected, found=shape)
     if gears and backend == "ascend":
-        hint = "PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
         raise UserError("amct_onnx does not support dynamic height and width (gears)", where=model, hint=hint)
     return shape
 
@@ -134,7 +134,7 @@ def run(
     used = whole_batches(len(files), batch)
     sources, paths = list(files)[:used], list(files.values())[:used]
     if method and tool != EMULATOR:
-        raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="PRECISION=int8")
+        raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="use PRECISION=int8")
     skipped = read_skipped(keep_float, source)
     settings = {"batch": batch, "images": sources, "skipped": skipped, "method": method}
     stamp = stamp_of(model, tool, paths, settings)
@@ -154,9 +154,10 @@ def run(
             write_text(config, amct_rules.render_config(skipped))
         shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count, config), *own]
         print(shlex.join(shown), flush=True)
-        seen = [model.parent.resolve() / model.name, folder / prefix.name, data.resolve()]
+        source_path, save_path = model.parent.resolve() / model.name, folder / prefix.name
         absolute = config and config.resolve()
-        arguments = amct_rules.build_command(seen[0], seen[1], value.name, shape, seen[2], count, absolute) + own
+        arguments = amct_rules.build_command(source_path, save_path, value.name, shape, data.resolve(), count, absolute)
+        arguments += own
         code, _ = cann_tool.run(tool, arguments, folder, lock, "BACKEND=onnxruntime")
         if code:
             raise WorkFailed(f"{tool[-1]} failed, see above", found=f"exit code {code}")

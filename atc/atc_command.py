@@ -1,5 +1,5 @@
 """Build the atc command of the model zoo's READMEs: input names and shapes from the ONNX file, gears from the config,
-and the AIPP file. Pure functions; they run nothing.
+and the AIPP file. Nothing is run.
 
 AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels; normalising as
 `(value / 255 - mean) / std` needs `min` and `var_reci` (source: ATC's documentation of the AIPP file).
@@ -85,7 +85,7 @@ def render_aipp(width: int, height: int, mean: Sequence[float], std: Sequence[fl
 
 
 def aipp_input(config: CfgNode, shapes: dict[str, list[int]], batch_size: int, where: Path) -> list[int]:
-    """The input shape of the model with AIPP. Raises UserError if its input is not one image of the config's size."""
+    """The input shape of the model with AIPP. Raises UserError unless its only input has the config's size."""
     width, height = config.MODEL.IMAGE_SIZE
     expected = [batch_size, *input_shape("float32", width, height)]
     if list(shapes.values()) != [expected]:

@@ -7,7 +7,7 @@ without brackets.
 Source: CANN's GE: the flags and checks in api/atc/main_impl.cc, atc_ir_common.cc and omg.cc, and the error table. Some
 texts and codes are our own, in the same form, because ATC's were not found: the reasons for --soc_version, for AIPP on
 a chip without AIPP (E10055), for a --framework other than 5 and for an illegal path; E10006 for --enable_small_channel.
-Two errors differ from atc's: an error of the flag parser is printed as `E19999: <text>`, by atc as the text and then
+Two errors differ from atc's: an error of the flag parser is `E19999: <text>` here, but atc prints the text and then
 `E19999: Inner Error!`; an illegal --log has the code of ATC's table, E10010, but atc prints E19999. ATC lists the legal
 precision modes in varying order. Any name with the form of a chip's name is accepted; atc checks it against the list of
 its release.

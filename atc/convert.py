@@ -4,9 +4,10 @@
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
 Reads    --model; with --quantized also that file and its record; --cfg: INPUT.GEARS and, for uint8, INPUT.MEAN and STD.
-         A file that was exported with another config, or a classifier of another size, is rejected
+         A file that was exported with another config, or a classifier with another image size or number of classes,
+         is rejected
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
-         `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears and for chips without AIPP
+         `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears or for a chip without AIPP
 Locks    `<output>_lock` until the tool has ended
 
 The script builds the command (atc.plan), checks it (atc.atc_rules), prints it and runs it. With --backend ascend the
@@ -15,7 +16,7 @@ The tool runs in a temporary directory, since atc writes extra files to the curr
 
 --precision default passes no precision to the tool; then atc computes in float16 and the emulator in float32. With
 gears, height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the
-model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, and for chips without AIPP,
+model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, or for a chip without AIPP,
 operators in the ONNX file normalise them.
 With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, instead of
 --model; in this case only the emulator supports gears.
@@ -82,14 +83,15 @@ def check_arguments(
 ) -> None:
     """Raise UserError for arguments that exclude each other, and for a missing or unsuitable model."""
     if tune != "none" and backend != "ascend":
-        raise UserError("aoe needs an NPU", expected="--backend ascend", found=backend, hint="TUNE=none")
+        raise UserError("aoe needs an NPU", expected="--backend ascend", found=backend, hint="use TUNE=none")
     if tune != "none" and precision != "default":
-        hint = "PRECISION=default, or TUNE=none"
+        hint = "use PRECISION=default, or TUNE=none"
         raise UserError("aoe sets the precision itself", expected="--precision default", found=precision, hint=hint)
     if tune != "none" and not cann.tunes_models(chip):
-        raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="TUNE=none")
+        raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="use TUNE=none")
     if tune != "none" and atc_flags:
-        raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint="ATC_FLAGS=, or TUNE=none")
+        hint = "use TUNE=none, or ATC_FLAGS="
+        raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint=hint)
     flags.check_precision(atc_flags, precision)
     suffix = ".om" if backend == "ascend" else ".onnx"
     if output.suffix != suffix:
@@ -115,7 +117,7 @@ def read_quantized(model: Path, quantized: Optional[Path], precision: str, gears
     if quantized is None:
         return {}
     if gears:
-        raise UserError("atc does not support gears for an int8 model", where=quantized, hint="PRECISION=fp16")
+        raise UserError("atc does not support gears for an int8 model", where=quantized, hint="use PRECISION=fp16")
     return QuantizedModel.read(quantized, model).metadata()
 
 
@@ -196,9 +198,9 @@ def run(
             )
             plan = plan._replace(metadata={**plan.metadata, **more})
             del source  # the tool needs the memory
-            seen = plan.relative_to(folder)
+            relative = plan.relative_to(folder)
             checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags
-            atc_rules.check(atc_rules.parse(seen.arguments(output.stem, checked)), description)
+            atc_rules.check(atc_rules.parse(relative.arguments(output.stem, checked)), description)
             if plan.conf and config:
                 write_aipp(config, Path(plan.conf))
             for job in jobs:
@@ -206,7 +208,7 @@ def run(
                 print(shlex.join(shown), flush=True)
                 for earlier in folder.glob(f"{output.stem}*{output.suffix}"):
                     earlier.unlink()
-                run_tool(tool, seen.arguments(output.stem, flags.relative_to(job, folder)), folder, lock)
+                run_tool(tool, relative.arguments(output.stem, flags.relative_to(job, folder)), folder, lock)
             result = find_result(tool[-1], folder, output.stem, output.suffix)
             result.chmod(FILE_MODE)
             CompiledModel(
@@ -239,13 +241,15 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
     text = "chip: Ascend followed by the name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
-    text = "precision inside the model; fp32 is atc's force_fp32, where convolutions may still use float16 inputs"
+    text = (
+        "inside the model; default: fp16 by atc, fp32 by its emulator; fp32: atc's convolutions may still read float16"
+    )
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
     text = "--precision int8: the int8 model, made from --model by amct.quantize"
     parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)
     text = "ascend: atc; others: the emulator of atc (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
-    text = "list of operators that stay in float32, with one ONNX node name or OpType::Type per line"
+    text = "list of operators that stay in float32, with one ONNX node name or OpType::<type> per line"
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: tune by measuring on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")

@@ -1,8 +1,8 @@
 """The flags in ATC_FLAGS, which are passed to atc, such as `--op_select_implmode=high_precision`.
 
-Flags that this project sets itself are rejected. Flags that change the model's inputs or the files that atc writes are
-rejected too, because they would make the model's record wrong. Paths are relative to the current directory; since atc
-runs in another directory, they are converted. Everything else is passed unchanged.
+Flags that have a make variable or config key of their own are rejected (OWN). Flags that change the model's inputs or
+the files that atc writes are rejected too, because they would make the model's record wrong. Paths are relative to the
+current directory; since atc runs in another directory, they are converted. Everything else is passed unchanged.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def files(words: Sequence[str]) -> dict[str, Path]:
 
 def relative_to(words: Sequence[str], folder: Path) -> list[str]:
     """Make the paths in `words` relative to `folder`, where atc runs."""
-    seen = []
+    changed = []
     for word in words:
         flag, _, value = word.partition("=")
         if _name(word) in FILES + FOLDERS and not os.path.isabs(value):
             value = os.path.relpath(Path(value).resolve(), folder)
-        seen.append(f"{flag}={value}")
-    return seen
+        changed.append(f"{flag}={value}")
+    return changed
 
 
 def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: onnx.ModelProto) -> list[TensorInfo]:

@@ -34,7 +34,7 @@ def _not_loaded(path: AnyPath) -> str:
 def read(path: AnyPath) -> onnx.ModelProto:
     """Read an ONNX file, including weights in external files.
 
-    Raises AtcError: E10001 for a missing file (ATC's text), E10041 for a damaged model or not an ONNX file, E19010 for
+    Raises AtcError: E10001 for a missing file (ATC's text), E10041 for a file that is damaged or not ONNX, E19010 for
     an operator or opset that ONNX does not define.
     """
     if not Path(path).exists():

@@ -1,7 +1,7 @@
 """Plan the compilation of an ONNX file: the arguments of atc, the files that atc reads, and the properties of the
 compiled model.
 
-For uint8 pixels atc reads an additional file beside the compiled model: `….aipp.cfg`, or, with gears and for chips
+For uint8 pixels atc reads an additional file beside the compiled model: `….aipp.cfg`; or, with gears or for a chip
 without AIPP, `….pixels.onnx`, which is the model with operators that normalise pixels.
 """
 
@@ -71,7 +71,8 @@ def accept_pixels(source: onnx.ModelProto, config: CfgNode, model: Path) -> None
 
 
 def write_pixels(config: CfgNode, model: Path, path: Path) -> None:
-    """Change the input of `model` to pixels, and write it to `path`. Operators of amct_onnx are not checked."""
+    """Change the input of `model` to pixels, and write it to `path`. It may contain operators of amct_onnx, which
+    graph.read would reject."""
     source = onnx.load(model)
     accept_pixels(source, config, model)
     with replacing(path) as temporary:

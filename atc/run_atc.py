@@ -19,7 +19,7 @@ EMULATOR = ["python", "-m", "atc.emulator"]
 TOOLS = {"ascend": ["atc"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
 AOE = ["aoe"]
 
-_SHAPE = "--input_shape must have the input names and ranks of the ONNX file; python -m atc.convert sets it correctly"
+_NAME = "the ONNX file has no input or output of this name: give another file, or run make onnx"
 _GEARS = (
     f"the gears do not match --input_shape: give {LEAST_GEARS} to {MOST_GEARS} different gears "
     f"({MOST_GEARS_950} on a 950), with one value for each -1"
@@ -30,7 +30,7 @@ HINTS = {
     "E10003": _GEARS,
     "E10007": "give --framework=5 (ONNX)",
     "E10009": "give only one of --dynamic_batch_size, --dynamic_image_size, --dynamic_dims",
-    "E10016": _SHAPE,
+    "E10016": _NAME,
     "E10018": "with --dynamic_batch_size only the batch size may be -1",
     "E10019": "with --dynamic_image_size only height and width may be -1",
     "E10020": "--dynamic_image_size needs two values for each gear: h,w;h,w",
@@ -51,7 +51,7 @@ CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_ver
 
 def find_hint(lines: Iterable[str]) -> Optional[str]:
     """`E10016: hint` for the first error code in ATC's last lines for which HINTS has an entry. For a rejected chip the
-    hint is the most similar name. Newer versions print the process after the code: `E10016: [PID: 7] <time> Op name
+    hint is the most similar name. Newer versions print the process id after the code: `E10016: [PID: 7] <time> Op name
     ...`."""
     lines = list(lines)
     for line in lines:

@@ -2,7 +2,8 @@
 
 Pure functions; errors are AtcErrors with ATC's code and text. Source: CANN's GE, api/atc/main_impl.cc, atc_ir_common.cc
 and the error table. One text is our own, in the same form: for --dynamic_dims without --input_format=ND, which ATC's
-documentation requires. A command line cannot cause E10037 (E10003 and E10020 are raised first), but `check_gears` can.
+documentation requires. Only a direct call of `check_gears` raises E10037: for a command line, E10003 or E10020 comes
+first.
 """
 
 from __future__ import annotations

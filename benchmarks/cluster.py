@@ -87,7 +87,8 @@ def run(images: int, shards: list[int], repeat: int, merge: int, part_images: in
         scratch, build = Path(folder), Path(folder, "build")
         dataset = write_links(scratch / "set", digits, images)
         timed(["make", "onnx", *MODEL, f"PYTHON={sys.executable}", f"BUILD={build}"])
-        print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {images} images of 64 pixels")
+        load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
+        print(f"load of this machine: {load}; {images} images of 64 x 64 pixels")
         over: dict[int, float] = {}
         rounds = [{count: measure_parts(build, scratch, dataset, count) for count in shards} for _ in range(repeat)]
         for count in shards:

@@ -140,15 +140,16 @@ def run(args: argparse.Namespace) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     add_cfg_argument(parser, "hrnet_w18")
-    text = "%s model: a name in configs/, or the path of a YAML file (%%(default)s)"
-    parser.add_argument("--pose_cfg", type=config_path, default="higher_hrnet_w32_512", help=text % "pose")
-    parser.add_argument("--train_cfg", type=config_path, default="demo_digits", help=text % "trained")
+    text = "%s: a name in configs/, or the path of a YAML file (%%(default)s)"
+    parser.add_argument("--pose_cfg", type=config_path, default="higher_hrnet_w32_512", help=text % "pose model")
+    parser.add_argument("--train_cfg", type=config_path, default="demo_digits", help=text % "model to train")
     parser.add_argument("--dataset", type=Path, default=Path("data/digits"), help="images to train on (%(default)s)")
     sizes: dict[str, Any] = {"type": integer(1), "nargs": "+", "metavar": "N"}
     parser.add_argument("--batches", default=[1, 4, 8, 16, 32, 64], **sizes, help="batch sizes (%(default)s)")
     parser.add_argument("--pose_batches", default=[1, 8], **sizes, help="of the pose model (%(default)s)")
     parser.add_argument("--modes", choices=MODES, nargs="+", default=list(MODES), help="modes (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=9, help="rounds of a row (%(default)s)")
+    text = "timed rounds for each network, batch size and mode (%(default)s)"
+    parser.add_argument("--rounds", type=integer(1), default=9, help=text)
     parser.add_argument("--seconds", type=real(above=0), default=440.0, help="time for all rows (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("build/gpu"), help="output directory (%(default)s)")
     return parser.parse_args(argv)

@@ -121,7 +121,8 @@ def run(images: list[int], layouts: list[str]) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=integer(1), nargs="+", default=[100_000, 1_000_000], help="(%(default)s)")
+    text = "numbers of images (%(default)s)"
+    parser.add_argument("--images", type=integer(1), nargs="+", default=[100_000, 1_000_000], help=text)
     parser.add_argument("--layouts", choices=LAYOUTS, nargs="+", default=list(LAYOUTS), help="default: all")
     parser.add_argument("--measure", type=Path, help="measure only this data set, in this process")
     parser.add_argument("--hashed", action="store_true", help="with --measure: also hash sizes and times")

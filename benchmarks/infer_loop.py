@@ -185,9 +185,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="model compiled by the emulator of atc")
     parser.add_argument("--baseline", type=Path, help="float32 model of the plain loop (default: --model)")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs")
-    parser.add_argument(
-        "--runtime", choices=runtimes.RUNTIMES, nargs="+", default=["onnxruntime"], help="(%(default)s)"
-    )
+    text = "runtimes of the emulator (%(default)s)"
+    parser.add_argument("--runtime", choices=runtimes.RUNTIMES, nargs="+", default=["onnxruntime"], help=text)
     parser.add_argument("--count", type=integer(1), default=64, help="number of inputs (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)

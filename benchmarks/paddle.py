@@ -76,7 +76,7 @@ def translate(model: onnx.ModelProto, path: Path) -> tuple[dict[str, Any], dict[
             right = node.op_type in SAME
         if not right:
             raise UserError(
-                f"cannot be translated: {node.op_type} {node.name}", where=path, hint="give make onnx's file"
+                f"cannot be translated: {node.op_type} {node.name}", where=path, hint="give an ONNX file of make onnx"
             )
         step["inputs"] = [same.get(name, name) for name in step["inputs"]]
         steps.append(step)
@@ -162,8 +162,8 @@ def compare(worker: Worker, file: Path, folder: Path, plan: dict[str, Any], size
     worker.ask(save=str(folder / "logits.npy"))
     logits = np.load(folder / "logits.npy")
     for runtime in loaded:
-        largest = difference(runtime.version, np.concatenate(compute(runtime)), logits)
-        print(f"{runtime.version}: max |difference| of a logit to Paddle's {largest:.1e}")
+        largest = difference(runtime.version, np.concatenate(compute(runtime)), logits, PEER)
+        print(f"{runtime.version}: max |difference| of a logit from Paddle Inference {largest:.1e}")
     ways: dict[str, Callable[[], object]] = {PEER: partial(worker.ask, run=True)}
     ways.update({runtime.version: partial(compute, runtime) for runtime in loaded})
     report(in_turn(ways, rounds), number * size, PEER)
@@ -176,7 +176,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         "--paddle_python", dest="python", default=python, help="python with paddlepaddle (PADDLE_PYTHON)"
     )
-    parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 4, 8], help="(%(default)s)")
+    text = "batch sizes (%(default)s)"
+    parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 4, 8], help=text)
     parser.add_argument("--count", type=integer(1), default=32, help="images in each run (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)

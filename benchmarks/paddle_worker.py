@@ -6,7 +6,8 @@ Reads    FOLDER/plan.json, names.json and weights.npz; then one JSON line at a t
          {"load": "batches.npy"}  float32 [batches, N, 3, H, W]
          {"save": "logits.npy"}   compute all batches and write float32 [batches * N, classes]
          {"run": true}            compute all batches
-Writes   FOLDER/inference.json and .pdiparams, Paddle's inference model; a JSON line on stdout for each line read
+Writes   FOLDER/inference.json and .pdiparams, Paddle's inference model; on stdout a JSON line with the
+         version, then one for each line read
 """
 
 from __future__ import annotations

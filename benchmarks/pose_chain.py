@@ -40,7 +40,7 @@ from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
 from hrnet.schemas import POSE
 
-PIXELS = 0.01  # of the image: a rounding error, since keypoints are multiples of a quarter of an input pixel
+PIXELS = 0.01  # image pixels: allows rounding errors; a wrong keypoint is off by at least a quarter of an input pixel
 SCORES = 1e-3
 STAGES = ("preprocess", "infer", "decode")
 PART = "part.json"  # the record beside the keypoints

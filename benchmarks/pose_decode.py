@@ -28,9 +28,8 @@ WIDTH, HEIGHT = 704, 512
 def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
     """Print a line for each number of people. Raises WorkFailed if keypoints differ."""
     upstream = UpstreamDecoder(peer)
-    print(
-        f"{scenes} scenes of {WIDTH} x {HEIGHT}, {cores()} cores, {rounds} rounds, medians; keypoints equal to 1e-3 px"
-    )
+    how = f"{cores()} cores, {rounds} rounds, medians; keypoints within 1e-3 pixels"
+    print(f"{scenes} scenes of {WIDTH} x {HEIGHT}, {how}")
     for count in people:
         drawn = [outputs_of(seed, count, WIDTH, HEIGHT) for seed in range(scenes)]
         for seed, pair in enumerate(drawn):

@@ -35,7 +35,7 @@ from infer.runtimes import onnxruntime_runtime
 from preprocess.decode import decode
 
 CFG = Path("configs/demo_digits.yaml")
-PREPARED = 256  # images of a batch of the first function
+PREPARED = 256  # images in a batch for `prepare`
 BATCH = 16  # of the compiled model
 
 
@@ -102,7 +102,8 @@ def run(images: int, shards: int, rounds: int, digits: Path) -> None:
         given = [*MODEL, f"PYTHON={sys.executable}"]
         timed(["make", "om", *given, f"DATASET={dataset}", f"BUILD={build}"])
         model = build / "demo_digits/om/bs16-float32-fp32.onnx"
-        print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {images} images of 64 pixels")
+        load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
+        print(f"load of this machine: {load}; {images} images of 64 x 64 pixels")
         seconds: dict[str, list[float]] = {}
         for _ in range(rounds):
             given = [*MODEL, f"PYTHON={sys.executable}", f"DATASET={dataset}"]
@@ -124,7 +125,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_data", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=integer(1), default=16_000, help="images of the data set (%(default)s)")
     parser.add_argument("--shards", type=integer(1), default=4, help="parts of make cluster (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=3, help="(%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="written by data.digits (%(default)s)")
     return parser.parse_args(argv)
 

@@ -4,13 +4,14 @@
     python -m benchmarks.serve --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val \\
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 
-All servers run the same session code (benchmarks.serve_model) with the same compiled models, in batches of up to the
-largest model, and get the same images as base64 in JSON; `binary` is this project's server with the binary tensor
-extension. All servers run during the whole benchmark, but those that are not measured at the moment are stopped
-(SIGSTOP). A peer's environment needs its package and those of this project without torch:
+All servers compute the same compiled models with this project's code; the other servers call it through
+benchmarks.serve_model. Each request has one image as base64 in JSON; the servers join images to batches of up to the
+largest compiled size. `serve, binary` is this project's server with the binary tensor extension. All servers run during
+the whole benchmark, but those that are not measured at the moment are stopped (SIGSTOP). A peer's environment needs its
+package and those of this project without torch:
 `pip install litserve numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also
 `uvloop<0.22`).
---bare adds a loop without HTTP over the same images, in as many threads as batches are computed at a time.
+--bare adds a loop without HTTP over the same images; each of its threads computes one batch after another.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from benchmarks import serve_model
 from benchmarks.serve_client import drive, http_request
 from hrnet.cli import WorkFailed, command, cores, integer, real
 from hrnet.config import add_cfg_argument
+from hrnet.io.compiled import CompiledModel
 from infer.emulator.pipeline import default_requests
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +122,10 @@ def v2_requests(name: str, images: Sequence[bytes], binary: bool = False) -> lis
     return requests
 
 
+def largest_batch(models: Sequence[Path]) -> int:
+    return max(CompiledModel.read(path).inputs[0].shape[0] for path in models)
+
+
 def start_ours(args: argparse.Namespace, images: Sequence[bytes]) -> Peer:
     port, models = free_port(), [str(path) for path in args.models]
     words = [sys.executable, "-m", "serve.run", "--cfg", str(args.cfg), "--models", *models, "--allow_unjudged"]
@@ -131,7 +137,8 @@ def start_ours(args: argparse.Namespace, images: Sequence[bytes]) -> Peer:
 def start_litserve(args: argparse.Namespace, images: Sequence[bytes], environment: Mapping[str, str]) -> Peer:
     port = free_port()
     bodies = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in images]
-    words = [args.litserve_python, "-m", "benchmarks.serve_litserve", str(port), str(args.litserve_workers)]
+    numbers = [port, args.litserve_workers, largest_batch(args.models)]
+    words = [args.litserve_python, "-m", "benchmarks.serve_litserve", *map(str, numbers)]
     return start(words, port, "/health", [http_request("/predict", body) for body in bodies], environment)
 
 
@@ -151,7 +158,7 @@ def start_mlserver(
     model = {
         "name": args.cfg.stem,
         "implementation": "benchmarks.serve_mlserver.Classifier",
-        "max_batch_size": 16,
+        "max_batch_size": largest_batch(args.models),
         "max_batch_time": args.mlserver_batch_time,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -272,7 +279,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--bare", action="store_true", help="also measure a loop without HTTP")
     parser.add_argument("--clients", type=integer(1), default=8, help="connections (%(default)s)")
     parser.add_argument("--seconds", type=real(0.1), default=5.0, help="of each candidate in each round (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=5, help="(%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -50,8 +50,8 @@ def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) ->
     is left for a later measurement. Returns the responses per second and the latency of each in seconds.
 
     The rate is that between two responses: the last one in the first fifth of `seconds`, and the last one within
-    `seconds`. So the work that is unfinished at the end is balanced by what was begun before. Raises WorkFailed if
-    there are no such responses."""
+    `seconds`. At both times requests are being computed, so the unfinished ones at the end are balanced by those at the
+    start. Raises WorkFailed if there are no such responses."""
     selector = selectors.DefaultSelector()
     connections = [Connection(port) for _ in range(clients)]
     for number, connection in enumerate(connections):

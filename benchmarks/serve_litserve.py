@@ -1,6 +1,6 @@
-"""LitServe with the session code of benchmarks.serve_model; run by benchmarks.serve in the peer's environment.
+"""LitServe with the classifier of benchmarks.serve_model; run by benchmarks.serve in the peer's environment.
 
-python -m benchmarks.serve_litserve PORT WORKERS
+python -m benchmarks.serve_litserve PORT WORKERS BATCH     # BATCH: the largest batch size
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.serve_model import Model
 
 class Classifier(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.model = Model.from_environment(parallel=2)  # one thread for each session, as in the other servers
+        self.model = Model.from_environment(parallel=2)  # half of the cores for each batch, as with MLServer
 
     def decode_request(self, request: dict[str, str]) -> bytes:
         return base64.b64decode(request["image"])
@@ -36,7 +36,7 @@ class Classifier(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(
-        Classifier(max_batch_size=16, batch_timeout=0.0), accelerator="cpu", workers_per_device=int(sys.argv[2])
-    )
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="error")
+    port, workers, batch = map(int, sys.argv[1:])
+    classifier = Classifier(max_batch_size=batch, batch_timeout=0.0)
+    server = litserve.LitServer(classifier, accelerator="cpu", workers_per_device=workers)
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")

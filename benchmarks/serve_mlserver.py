@@ -1,4 +1,4 @@
-"""A runtime of MLServer with the session code of benchmarks.serve_model; loaded by `mlserver start` in the peer's
+"""A runtime of MLServer with the classifier of benchmarks.serve_model; loaded by `mlserver start` in the peer's
 environment."""
 
 from __future__ import annotations

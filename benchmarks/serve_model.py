@@ -1,5 +1,5 @@
-"""The session code of every server in benchmarks.serve: the runtimes of a model's batch sizes, and this project's
-pixel functions and ranking. Peers run it in their own virtual environments."""
+"""A classifier for the other servers in benchmarks.serve and for its loop without HTTP: this project's runtimes for all
+batch sizes, pixel functions and ranking. The servers run it in their own virtual environments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Model:
         return cls(os.environ[CFG], [Path(path) for path in os.environ[MODELS].split(":")], parallel)
 
     def __call__(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
-        """At most as many images as the largest batch, padded up to the next batch size."""
+        """Classify images, at most as many as the largest batch; they are padded up to the next batch size."""
         rows = [self.transform.to_input(decode.decode(image), self.dtype) for image in images]
         size = next(size for size in self.sizes if size >= len(rows))
         (logits,) = self.by_size[size].compute(np.stack(rows + rows[:1] * (size - len(rows))))

@@ -38,7 +38,7 @@ PEER = "torch eager"
 
 def eager(net: torch.nn.Module, batches: list[np.ndarray]) -> list[np.ndarray]:
     """Logits of each batch, computed with all cores."""
-    torch.set_num_threads(cores())  # a runtime sets its number of threads itself
+    torch.set_num_threads(cores())  # a runtime may have changed it
     return [outputs_of(net, batch)[0] for batch in batches]
 
 
@@ -56,12 +56,13 @@ def side_by_side(runtime: Runtime, batches: list[np.ndarray]) -> list[np.ndarray
     return [logits[i] for i in range(len(batches))]
 
 
-def difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference of a logit. Raises WorkFailed if it exceeds the tolerance of pth2onnx/parity.py."""
+def difference(name: str, found: np.ndarray, expected: np.ndarray, peer: str = "torch") -> float:
+    """The largest difference of a logit from the peer's. Raises WorkFailed if it exceeds the tolerance of
+    pth2onnx/parity.py."""
     largest, allowed = float(np.abs(found - expected).max()), TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not largest <= allowed:
         limit = f"at most {allowed:.1e}"
-        raise WorkFailed("logits differ from torch's", where=name, expected=limit, found=f"{largest:.1e}")
+        raise WorkFailed(f"logits differ from those of {peer}", where=name, expected=limit, found=f"{largest:.1e}")
     return largest
 
 

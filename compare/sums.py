@@ -17,7 +17,8 @@ class Error(NamedTuple):
 
 
 class Sums:
-    """Sums over all images of the difference between two tensors; values that are not finite are only counted."""
+    """Sums over all images of the difference between two tensors; values that are finite in `expected`
+    but not in `found` are counted instead."""
 
     def __init__(self) -> None:
         self.difference, self.expected, self.found, self.product = 0.0, 0.0, 0.0, 0.0

@@ -1,8 +1,7 @@
 """Synthetic people: figures with COCO's 17 joints, posed in 3D and drawn with clothes, faces and shading.
 
 A figure has its own coordinates, in units of its height: x to the right of the image, y down, z towards the viewer, the
-origin between the hips. A figure that is rotated by less than 90 degrees faces the viewer; its left side is on the
-image's right.
+origin between the hips. There it faces the viewer; its left side is on the image's right.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from hrnet.pose.joints import COUNT
 FACE = 5  # number of joints on the head; they are the first joints
 
 # Lengths in units of the figure's height.
-HIP, SHOULDER, SPINE, NECK = 0.052, 0.100, 0.285, 0.395  # half widths; shoulders and head above the hips
+HIP, SHOULDER = 0.052, 0.100  # from the middle of the body
+SPINE, NECK = 0.285, 0.395  # from the hips up to the shoulders, and to the centre of the head
 UPPER_ARM, FOREARM, THIGH, SHIN = 0.160, 0.145, 0.240, 0.235
 HEAD = (0.056, 0.074)  # half width and half height
 ON_HEAD = ((0, 0.010, 0.066), (0.024, -0.012, 0.056), (-0.024, -0.012, 0.056), (0.056, 0.0, 0.0), (-0.056, 0.0, 0.0))

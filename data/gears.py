@@ -2,14 +2,14 @@
 
     python -m data.gears --cfg higher_hrnet_w32_512 --dataset data/coco --gears 4 --output gears.yaml
 
-Reads    widths and heights in annotations/person_keypoints_<split>.json; DATASET.INPUT_SIZE and TEST of the config
-Writes   a YAML file for --gears or INPUT.GEARS: GEARS: [[height, width], …]
+Reads    widths and heights in annotations/person_keypoints_<split>.json (split: DATASET.TEST), DATASET.INPUT_SIZE
+Writes   a YAML file for preprocess.pose --gears or INPUT.GEARS: GEARS: [[height, width], …]
 
 An image uses the shortest gear that holds it, or else the longest one (hrnet/gears.py). Its cost is the number of
 pixels of that gear. Dynamic programming finds the K gears of lowest total cost exactly: in the list of images sorted by
 long side, the images of one gear are contiguous, so the best division into K groups follows from the best divisions
 into K - 1 groups.
-Landscape and portrait images are computed separately, then combined.
+Gears for landscape and for portrait images are computed separately, then combined.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from hrnet.schemas import POSE
 LONGEST = 2.0  # long side / short side of the model zoo's longest gears; longer images are cropped
 COUNT = 4  # ATC's documentation recommends 3 to 4 gears, for speed and memory
 
-Cover = tuple[int, tuple[int, ...]]  # cost: long side of the gear, summed over the images; the gears' long sides
+# A set of gears for all images: its cost (the sum over the images of the long side of each one's gear), and the long
+# sides of the gears.
+Cover = tuple[int, tuple[int, ...]]
 
 
 def model_zoo_gears(short: int) -> list[Gear]:
-    """The model zoo's 17 gears for short side 512, or the same rule: long sides in steps of 64 up to twice `short`."""
+    """The model zoo's gears: long sides in steps of 64 from `short` up to twice `short`. Its own list is for 512."""
     longs = range(short, int(LONGEST * short) + 1, STEP)
     return sorted({*((long, short) for long in longs), *((short, long) for long in longs)})
 
 
 def covers(sides: Mapping[int, int]) -> list[Cover]:
-    """The covers of lowest cost with 1, 2, … gears. Each image uses a gear with a long side not below its own. `sides`:
-    long side -> number of images."""
+    """The covers of lowest cost with 1, 2, … gears. The long side of an image is at most that of its gear. `sides`:
+    {long side: number of images}."""
     longs = sorted(sides)
     best: list[Optional[Cover]] = [(0, ())] + [None] * len(longs)  # best[i]: for the first i sides
     found: list[Cover] = []
@@ -92,7 +94,7 @@ class Waste(NamedTuple):
 
 
 def waste(sizes: Sequence[tuple[int, int]], short: int, gears: Sequence[Gear]) -> Waste:
-    """The cost of `gears` for images of `sizes` (width, height). The gears must fit the orientation of each image."""
+    """The cost of `gears` for images of `sizes` (width, height). Each image needs a gear of its orientation."""
     chosen = [choose(width, height, short, gears) for width, height in sizes]
     counts = Counter(gear for gear in chosen if gear is not None)
     pixels = sum(height * width * count for (height, width), count in counts.items())

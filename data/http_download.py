@@ -1,4 +1,4 @@
-"""Download a file over HTTP into a part file beside a record of it, so that an interrupted download can be resumed.
+"""Download a file over HTTP to `<file>.part`, with a record beside it, so that an interrupted download can be resumed.
 
 A server resumes if it supports Range and its file has not changed (size, ETag, Last-Modified).
 """
@@ -75,7 +75,7 @@ def check_url(url: str, where: object) -> None:
 
 
 def at_mirror(url: str) -> str:
-    """`url`, at the mirror of Hugging Face that HF_ENDPOINT names, if it does."""
+    """`url`; if it is at Hugging Face and HF_ENDPOINT is set, at that mirror."""
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     if not endpoint or not url.startswith(f"{HUGGING_FACE}/"):
         return url

@@ -5,7 +5,7 @@
     python -m data.people --output data/demo_people --images 200 --scenes plain --size 128
 
 Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that the split
-is complete. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
+is complete. Equal --seed, --size and --scenes give equal bytes with equal versions of numpy, OpenCV and Pillow.
 
 Like COCO, it contains images without people, people cut off by the image border, people occluded by other people or by
 objects (joints of visibility 1), small people without labelled joints (num_keypoints 0), and crowds with one annotation
@@ -36,7 +36,7 @@ SUPERSAMPLING = 2  # images are drawn at twice their size and reduced, which smo
 ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side divided by short side; COCO's are mostly 4:3
 ASPECT_PROBABILITIES = (0.5, 0.26, 0.1, 0.08, 0.06)
 PORTRAIT = 0.3  # fraction of portrait images
-LEAST_JOINTS = 4  # inside the image, or the figure is dropped; visible, or its joints are not labelled
+LEAST_JOINTS = 4  # a figure with fewer joints inside the image is not drawn; with fewer visible ones it has no labels
 SMALL = 0.22  # fraction of the short side; joints of smaller people are not labelled
 LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
 PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
@@ -86,7 +86,7 @@ class Scene(NamedTuple):
 
 
 def muted(rng: np.random.Generator, colourful: float) -> Colour:
-    """A random colour: grey at 0, fully saturated at 1."""
+    """A random colour, from grey (`colourful` 0) to unchanged random values (1)."""
     values = rng.integers(15, 241, 3)
     return colour_of(values * colourful + values.mean() * (1 - colourful))
 
@@ -129,7 +129,7 @@ def draw_object(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
 
 
 def place_figures(rng: np.random.Generator, width: int, height: int, kind: Kind) -> list[Figure]:
-    """Random people, sorted from far to near; some are close together. Nearer people are larger and lower."""
+    """Random people, sorted by height, since larger people are in front of smaller ones; some are close together."""
     short = min(width, height)
     figures: list[Figure] = []
     for _ in range(rng.choice(len(kind.people), p=kind.people)):
@@ -249,11 +249,12 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.people", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("data/people"), help="output directory (%(default)s)")
-    parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="(%(default)s)")
+    parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="split (%(default)s)")
     parser.add_argument("--images", type=integer(1), default=100, help="number of images (%(default)s)")
     parser.add_argument("--seed", type=integer(0), default=1, help="random seed (%(default)s)")
     parser.add_argument("--size", type=integer(64), default=SIZE, help="short side, pixels (%(default)s)")
-    parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help="(%(default)s)")
+    scenes = "plain: one to three large people; varied: like COCO (%(default)s)"
+    parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help=scenes)
     return parser.parse_args(argv)
 
 

@@ -6,8 +6,8 @@
 Reads    WEIGHTS.URL (http or https) and, where the publisher states it, WEIGHTS.MD5 of the config
 Writes   <output>.part and its record <output>.part.json during the download; both are removed when <output> is complete
 Resumes  a part file of the same URL, size, ETag and Last-Modified, if the server supports Range; else starts again
-Checks   the size that the server sends, MD5, and the SHA-256 that Hugging Face sends; a file with another hash, or of
-         another kind, is removed
+Checks   the size that the server sends, MD5, and the SHA-256 that Hugging Face sends; a download with another
+         hash, or that is not a checkpoint, is removed
 HF_ENDPOINT (environment): a mirror of https://huggingface.co, such as https://hf-mirror.com
 """
 
@@ -35,10 +35,10 @@ def is_downloaded(output: Path, md5: str) -> bool:
     if not output.exists():
         return False
     found = md5_file(output) if md5 else ""
+    hint = f"it is kept; to download the published file, first: mv {output} {output}.old"
     if found != md5:
-        hint = f"it is kept; if it is not yours: mv {output} {output}.old"
         raise UserError("MD5 mismatch with the published file", where=output, expected=md5, found=found, hint=hint)
-    check_kind(output, output, f"it is kept; if it is not yours: mv {output} {output}.old")
+    check_kind(output, output, hint)
     print(f"{output} exists, {'MD5 as published' if md5 else 'not checked: the config has no MD5'}")
     return True
 
@@ -58,7 +58,7 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
         with response:
             if not start:
                 os.truncate(part, 0)  # first, so that the new record never describes old bytes
-            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS= on a larger disk")
+            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS=<file on a larger disk>")
             record.write(part)
             try:
                 with open(part, "ab") as file:

@@ -185,7 +185,7 @@ def integer(least: int, most: Optional[int] = None) -> Callable[[str], int]:
 
 def real(least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> Callable[[str], float]:
     """An argparse type: a finite number from `least` to `most`, and greater than `above`."""
-    bounds = {"at least": least, "greater than": above, "at most": most}
+    bounds = {"of at least": least, "greater than": above, "at most": most}
     limits = [f"{name} {bound:g}" for name, bound in bounds.items() if math.isfinite(bound)]
     expected = f"a number {' and '.join(limits)}".rstrip()
 

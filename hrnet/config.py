@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -156,7 +156,8 @@ def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
 
 
 def _as_yacs_reads(value: Any) -> Any:
-    """Text that is a literal of Python is its value, such as `(0,)` or `1e-3` in upstream's files."""
+    """The value of text that is a literal of Python, such as `(0,)` or `1e-3` in upstream's files; other values
+    unchanged."""
     with contextlib.suppress(ValueError, SyntaxError):
         return ast.literal_eval(value) if isinstance(value, str) else value
     return value
@@ -196,7 +197,7 @@ def _read_class_names(path: Path) -> list[str]:
     names = [line.strip() for line in lines]
     for number, name in enumerate(names, 1):
         if not name or not name.isprintable():
-            raise UserError(f"line {number}", where=path, expected="the name of a class", found=repr(name)[:80])
+            raise UserError(f"invalid line {number}", where=path, expected="the name of a class", found=repr(name)[:80])
     return names
 
 
@@ -218,6 +219,20 @@ def config_sha256(config: CfgNode) -> str:
         content["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}
         content["LOSS"] = {"WITH_AE_LOSS": list(config.LOSS.WITH_AE_LOSS)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_same_config(
+    metadata: Mapping[str, str], sha256: str, cfg: Path, where: AnyPath, what: str, hint: str
+) -> None:
+    """Raise UserError if a model's metadata has another config hash than `sha256`, that of `cfg`. `hint`: for a config
+    with another name; if `cfg` was edited after the export, the error reports that instead."""
+    if metadata.get("config_sha256", sha256) == sha256:
+        return
+    found = metadata.get("model")
+    if found == cfg.stem:
+        found = f"{found} with other values"
+        hint = f"restore {cfg}, or export and compile the model again"
+    raise UserError(what, where=where, expected=cfg, found=found, hint=hint)
 
 
 def _plain(node: Any) -> Any:

@@ -1,7 +1,7 @@
 """Checks of a config's values that yacs does not do: a rule for each key, and then rules for several keys.
 
-A key has one rule, which holds for all kinds of models; KIND_RULES lists the few that differ. A key without a rule is
-an error of this project, so that no key is checked for one kind only.
+A key has one rule, which holds for all kinds of models; KIND_RULES lists the few that differ. A key without a rule
+raises KeyError: a bug of this project.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def settle(code: int) -> str:
 
 def _forget(old: Path, path: Path) -> str:
     """Put the old file back, with its time: products made with the old value stay up to date. Returns NAME=value, or an
-    empty string if another call has written the file since, or the value had been reset."""
+    empty string if another call has written the file since, or the new value was empty."""
     given = old.with_suffix(".given").read_text(encoding="utf-8")
     if not path.is_file() or path.read_text(encoding="utf-8") != given:
         return ""

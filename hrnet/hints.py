@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
@@ -51,12 +52,12 @@ def keep_others(hint: str, folder: Path) -> str:
     return REMOVE.sub(checked, hint)
 
 
-def install(package: str, extra: str = "", python: str = "python3") -> str:
-    """How to install a package, which pyproject.toml lists in the extra `extra`."""
+def install(package: str, extra: str = "", python: str = sys.executable) -> str:
+    """How to install a package, which pyproject.toml lists in the extra `extra`, for an interpreter."""
     if hrnet.BOARD:
         return f"{python} -m pip install -c constraints.txt {package}"
     chosen = f"[{extra}]" if extra else ""
-    return f'pip install ".{chosen}", or make setup'
+    return f'{python} -m pip install ".{chosen}", or make setup'
 
 
 def distance(one: str, other: str) -> int:

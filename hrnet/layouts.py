@@ -70,7 +70,8 @@ def advice(directory: Path, pose: bool = False) -> str:
     if inner:
         return f"give DATASET={inner[0]}"
     if (is_imagenet if pose else is_coco)(directory):
-        return f"this is the layout for {'classification' if pose else 'pose'} models: give their MODEL="
+        kind = "classification" if pose else "pose"
+        return f"this is the layout for {kind} models: give MODEL=<a {kind} model>"
     if any(name.lower().endswith(IMAGES) for name in names):
         return f"for images without labels: make predict IMAGES={directory}"
     if not pose and any(names.values()):

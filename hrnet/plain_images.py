@@ -37,7 +37,7 @@ def find_plain_images(given: Iterable[str]) -> list[str]:
 
 
 def _matches(given: str) -> Sequence[str]:
-    """The names that match a pattern, which reaches make unexpanded; any other name itself."""
+    """The names that match `given` if it is a pattern, which the shell does not expand in `IMAGES=…`; else `given`."""
     if os.path.exists(given) or not glob.has_magic(given):
         return [given]
     if found := sorted(glob.glob(given), key=natural_key):

@@ -203,7 +203,7 @@ def classification() -> CfgNode:
     schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
     schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
-    schema.INPUT.CLASS_NAMES = []  # for make predict and make show: a text file with one name per line, or a list
+    schema.INPUT.CLASS_NAMES = []  # for printed and drawn results: a text file with one name per line, or a list
 
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent

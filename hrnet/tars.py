@@ -253,6 +253,6 @@ def _check_end(path: AnyPath, file: BinaryIO, end: int, size: int) -> None:
         raise FormatError("truncated tar file", where=path, found=found, hint=NEW_COPY)
     while block:
         if block.strip(b"\0"):
-            hint = "join tar files with tar -A, or list each" if file.tell() > end + BLOCK else NEW_COPY
+            hint = "join tar files with tar -A, not with cat" if file.tell() > end + BLOCK else NEW_COPY
             raise FormatError("damaged tar file, or more than one", where=path, found=f"data at byte {end}", hint=hint)
         block = file.read(1 << 20)

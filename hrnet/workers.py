@@ -47,8 +47,8 @@ def map_files(
 
 @contextlib.contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Start worker processes in this context: Ctrl-C waits until its end, and in a worker until `ignore_ctrl_c`. Before
-    that, a worker would print a traceback."""
+    """A context in which to start worker processes. Ctrl-C is delayed until the context ends, and in a worker until it
+    calls `ignore_ctrl_c`; else a worker that has just started would print a traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)
     try:
         yield

@@ -9,8 +9,8 @@ Writes   <name>.md, then <name>.json (kind `bench`), with a row for each model o
 Resumes  rows of a killed run with the same models, loop, devices, tool and code are kept
 Keeps    rows of an earlier sweep over other batch sizes, if they are comparable (infer/bench_table.py)
 
-The model zoo's README (https://gitee.com/ascend/ModelZoo-PyTorch, HRNet) defines the figures: `ave_latency` is the time
-per image, and an Ascend310 card has four devices.
+Two figures are defined as in the model zoo's README (https://gitee.com/ascend/ModelZoo-PyTorch, HRNet): ms/image, which
+it calls `ave_latency`, and card images/s, since an Ascend310 card has four devices.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def run(
     todo = [case for model, each in zip(models, compiled) for case in cases(model, each)]
     inputs = min(case.shape[0] for case in todo) * loop
     if inputs < len(devices):
-        raise UserError("fewer inputs than devices", found=inputs, hint=f"give --loop {len(devices)}")
+        hint = f"give --loop {len(devices)} (LOOP={len(devices)})"
+        raise UserError("fewer inputs than devices", found=inputs, hint=hint)
     tool = run_ais_bench.find_tool(backend, ais_python, devices)
     around: dict[str, Any] = {
         "devices": devices,

@@ -30,11 +30,12 @@ def table(record: BenchRecord) -> str:
         cells += [f"{row.images_per_second:.1f}"]
         rows.append(cells + ([f"{row.card_images_per_second:.1f}"] if card else []))
     where = f"{record.soc_version}, " if record.soc_version else ""
-    start = "including the tool's start and model loading" if record.start_in_seconds else "with the model loaded"
+    start = "includes" if record.start_in_seconds else "does not include"
     facts = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (record.machine, record.versions)]
     each = plural(record.loop, "batch", "batches")
     return (
-        f"{record.tool}, {where}device {','.join(record.devices)}; {each} each; files to files {start}."
+        f"{record.tool}, {where}device {','.join(record.devices)}; {each} each; "
+        f"the rate from files to files {start} the tool's start and model loading."
         f"\n\n{markdown.table(head, rows, '---:')}\n{'; '.join(facts)}.\n"
     )
 
@@ -85,7 +86,7 @@ def with_others(record: BenchRecord, others: Optional[BenchRecord]) -> BenchReco
     if others is None:
         return record
     if (others.tool, others.start_in_seconds) != (record.tool, record.start_in_seconds):
-        print(f"removed rows of an earlier make bench, by {others.tool}: {batches(others.rows)}")
+        print(f"removed rows that an earlier make bench measured with {others.tool}: {batches(others.rows)}")
         return record
     print(f"kept rows of an earlier make bench with the same model, tool, machine and LOOP: {batches(others.rows)}")
     return replace(record, rows=sorted([*others.rows, *record.rows], key=lambda row: row.batch))

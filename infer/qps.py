@@ -6,8 +6,8 @@
 Reads    a TorchScript file of pth2onnx.torchscript or of the model zoo's export.py, and a directory of labelled images
 Writes   the results of `make qps` below --build: inputs, outputs and metrics for each batch size, and the table
 
-`make qps` prints Top-1, Top-5 and QPS in the format of eval.py. It avoids these errors of eval.py: its rate counts one
-step too many, it gives batches of 1 to a model that was compiled for another batch size, and it drops an incomplete
+`make qps` prints Top-1, Top-5 and QPS in the format of eval.py. It corrects three errors: eval.py counts one step
+too many in the rate, gives batches of 1 to a model that was compiled for another batch size, and drops an incomplete
 last batch. Images without a label are rejected.
 Source: https://gitee.com/ascend/ModelZoo-PyTorch, AscendIE/TorchAIE/built-in/cv/classification/HRNet/eval.py.
 """

@@ -1,7 +1,7 @@
 """Build and run the command of ais_bench or its emulator, and read the summary that it wrote.
 
-Each command uses one device. ais_bench can divide inputs among several devices (--divide_input), but then it loads the
-model on device 0 for any --device, and in some releases it fails.
+Each command uses one device. ais_bench can divide inputs among several devices (--divide_input), but then it ignores
+--device and loads the model on device 0, and in some releases it fails.
 """
 
 from __future__ import annotations

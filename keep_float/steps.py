@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Callable
 
-START, TRY = "start", "try"  # actions of steps whose result is not accepted or rejected
+START, TRY = "start", "try"  # first words of actions after which nothing is decided
 TRIED = 32  # operators that are tried alone
 SHARE = 0.1  # largest share of the operators that is kept, besides those that overflow: each one costs speed
 GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of the divergence before the trials

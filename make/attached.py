@@ -27,11 +27,12 @@ def run(words: list[str]) -> int:
     """The exit code of the command (128 + signal if a signal ended it); KILLED if the caller ended first or sent
     SIGTERM."""
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    ended = threading.Lock()  # held from the child's end on: then its id may belong to another process
+    ended = threading.Lock()  # locked for good when the child has ended: another process may then get its id
 
     def kill() -> None:
-        with ended:
+        if ended.acquire(blocking=False):  # else there is nothing to kill, or the other thread is killing it
             os.killpg(child.pid, signal.SIGKILL)
+            ended.release()
 
     def watch() -> None:
         while os.read(STDIN, 1 << 16):

@@ -24,10 +24,12 @@ ON_DEVICE = {
     "predict",
     "serve",
     "bench",
+    "qps",
+    "compare",
     "family",
     "doctor",
 }  # targets that run ais_bench if BACKEND=ascend
-COMPUTING = ON_DEVICE - {"gate", "show", "doctor"} | {"qps", "compare"}  # targets that compute a model
+COMPUTING = ON_DEVICE - {"gate", "show", "doctor"}  # targets that check the package of BACKEND first
 PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # backend -> package, and the extra of the same name
 
 
@@ -102,12 +104,17 @@ def check_backend(options: Options) -> None:
         raise options.error("TUNE", why, "use TUNE=none")
 
 
-def check_python(options: Options) -> None:
-    """Check that PYTHON exists, and that it can import the package of BACKEND. Raises OptionError."""
-    python = options["PYTHON"]
-    if not shutil.which(python):
+def check_interpreter(options: Options) -> None:
+    """Check that PYTHON exists. Raises OptionError."""
+    if not shutil.which(options["PYTHON"]):
         hint = "give PYTHON=python3" if hrnet.BOARD else "run make setup first, or give PYTHON=<interpreter>"
         raise options.error("PYTHON", "no such interpreter", hint)
+
+
+def check_python(options: Options) -> None:
+    """Check that PYTHON exists, and that it can import the package of BACKEND. Raises OptionError."""
+    check_interpreter(options)
+    python = options["PYTHON"]
     package = PACKAGE_OF.get(options["BACKEND"], "")
     new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again
     if package and new and options.goals & COMPUTING:

@@ -56,7 +56,7 @@ class Options:
     of dataclasses takes an eighth of the time of make/options.py, which each call of make runs."""
 
     pose = False
-    split = "val2017"  # the part of COCO that is evaluated
+    split = "val2017"  # the split of COCO that is evaluated
     class_names = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx = False  # the config is for an ONNX file
     fixed_batch = 0  # batch size of the given ONNX file, if it is fixed
@@ -128,11 +128,11 @@ def float_operators(options: Options) -> tuple[str, str]:
     two empty strings if KEEP_FLOAT has no effect."""
     value = options.values
     fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")
-    inside = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""
+    precision = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""
     compiled = not value["OM"] and value["BACKEND"] not in TORCH_BACKENDS
-    if not (value["KEEP_FLOAT"] and inside and compiled):
+    if not (value["KEEP_FLOAT"] and precision and compiled):
         return "", ""
-    return inside, f"keep-{Path(value['KEEP_FLOAT']).stem}"
+    return precision, f"keep-{Path(value['KEEP_FLOAT']).stem}"
 
 
 def outer_environment() -> dict[str, str]:

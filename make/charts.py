@@ -267,7 +267,7 @@ def _page_chart(height: float, plot: Callable[[Any, Any], None], width: float = 
     text = re.sub(unused, "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2).replace(INK, "currentColor")
     text = text.replace("'DejaVu Sans'", "sans-serif")
-    for number, colour in enumerate(COLOURS):  # a page may define brighter ones for dark paper
+    for number, colour in enumerate(COLOURS):  # a page may define brighter ones for a dark background
         text = text.replace(colour, f"var(--chart{number}, {colour})")
     prefix = f"c{hashlib.sha256(text.encode()).hexdigest()[:8]}-"  # ids are unique in the page
     return re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}", text)

@@ -128,7 +128,11 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.cluster", description=__doc__.splitlines()[0])
     shards.add_arguments(parser)
     parser.add_argument("--shards", type=integer(1), required=True, help="number of parts")
-    parser.add_argument("--backend", required=True, help="with ascend and torch_aie, each part needs an NPU")
+    parser.add_argument(
+        "--backend",
+        required=True,
+        help="ascend and torch_aie: each part needs an NPU; else each part gets a whole node",
+    )
     parser.add_argument("--set", type=bundle.setting, action="append", metavar="NAME=value", help="a make variable")
     return parser.parse_args(argv)
 

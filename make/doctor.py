@@ -29,7 +29,7 @@ from make import options
 from make.call import Options
 from make.classifier import check_classifier
 from make.doctor_tools import Report, check_packages, check_tools
-from make.files import check_exists
+from make.files import check_exists, how_to_get
 from make.packages import exports, needed_packages
 
 CLOCK = 60  # seconds: allowed difference between the clocks of two machines
@@ -103,6 +103,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         report.show("checkpoint", weights if weights.is_file() else f"{weights} is missing")
         if not weights.is_file():
             hint = "make weights" if config.WEIGHTS.URL else "copy it there, or give WEIGHTS=<file>"
+            hint = how_to_get(call, "WEIGHTS") if call.differs_from_default("WEIGHTS") else hint
             report.miss(f"{weights}: no such checkpoint; {in_call(hint, call.values)}")
     if call["PREP"]:
         if not (inputs / "manifest.json").is_file():
@@ -123,7 +124,8 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
             else:
                 report.miss(str(error))
         more = f", {plural(rejected, 'file')} would be rejected" if rejected else ""
-        report.show("data set", f"{dataset}: {plural(count, 'image')}{more}" if count else f"{dataset}: no images")
+        state = f": {plural(count, 'image')}{more}" if count else ": no images" if dataset.exists() else " is missing"
+        report.show("data set", f"{dataset}{state}")
         count = min(count, int(call["LIMIT"]) or count)
     check_disk(report, call, count, values_per_image(config), inputs)
     check_clock(report, call)
@@ -153,12 +155,16 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
     left = max(0, need - done)
     existing = next(folder for folder in (build.absolute(), *build.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    line = f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed for {plural(count, 'image')}"
+    line = f"{build}: {free / 1e9:.1f} GB free"
+    if count:
+        line += f", {left / 1e9:.1f} GB needed for {plural(count, 'image')}"
     report.show("disk", line + (f" ({done / 1e9:.1f} GB already written)" if done else ""))
     if free < left:
-        report.miss(f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; set BUILD= to a larger disk")
+        report.miss(
+            f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; give BUILD=<directory on a larger disk>"
+        )
     if not os.access(existing, os.W_OK):
-        report.miss(f"{build}: not writable; set BUILD= to another directory")
+        report.miss(f"{build}: not writable; give BUILD=<another directory>")
 
 
 def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:

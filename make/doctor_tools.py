@@ -26,6 +26,9 @@ from make.packages import PACKAGES
 TIMEOUT = 60  # seconds; the first import of ais_bench is slow
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
+PIP = f"{sys.executable} -m pip"  # of the interpreter that is checked
+CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"  # PyPI's torch for x86-64 is a CUDA build
+INSTALL_BOTH = f"{PIP} install torch {CPU_BUILD}, then torch-npu of the same version (docs/npu.md)"
 
 
 class Report:
@@ -112,17 +115,17 @@ def check_torch(report: Report, needed: bool) -> None:
     report.show("torch_npu", npu or "not installed (needed for make train on an NPU)")
     devices = sorted(glob.glob(NPUS))
     if devices and not npu:
-        install = f"pip install torch-npu=={torch.partition('+')[0]}" if torch else "pip install torch torch-npu"
+        install = f"{PIP} install torch-npu=={torch.partition('+')[0]}" if torch else INSTALL_BOTH
         report.warn(f"torch_npu: not installed, so make train uses the CPU although {devices[0]} exists; {install}")
     if not (torch and npu):
         return
     version = torch.partition("+")[0]
     if cuda := cuda_of_torch():
-        install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
+        install = f"{PIP} install torch=={version} {CPU_BUILD}"
         line = f"torch: built for CUDA {cuda}, so torch_npu fails with 'Two accelerators'; {install}"
         (report.miss if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
-        report.warn(f"torch_npu: version {npu} does not match torch {version}; pip install torch-npu=={version}")
+        report.warn(f"torch_npu: version {npu} does not match torch {version}; {PIP} install torch-npu=={version}")
 
 
 def check_packages(report: Report, needed: set[str]) -> None:
@@ -139,13 +142,13 @@ def check_packages(report: Report, needed: set[str]) -> None:
         report.miss(f"{', '.join(missing)}: not installed; {one_command}")
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
     if len(both) > 1:
-        fix = f'pip uninstall {" ".join(both)}, then pip install "opencv-python-headless>=4.5,<5"'
+        fix = f'{PIP} uninstall -y {" ".join(both)}; {PIP} install "opencv-python-headless>=4.5,<5"'
         report.warn(f"{' and '.join(both)} are both installed and overwrite each other's cv2; {fix}")
     if not hrnet.BOARD:
         check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
-    how = "" if hrnet.BOARD else "; pip install . with a C compiler"
-    report.show("resize", "compiled" if compiled else f"Pillow (same pixels, slower){how}")
+    how = "" if hrnet.BOARD else f"; {PIP} install . with a C compiler"
+    report.show("resize", "in C (hrnet/_resample.c)" if compiled else f"Pillow (same pixels, slower){how}")
 
 
 def probe_ais_bench(python: str) -> dict[str, Any]:
@@ -202,6 +205,8 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
             hint = "install CANN's AMCT in a separate Python environment, and add the bin of this environment to PATH"
             report.miss(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend == "ascend" and call["PRECISION"] == "fp32":
-        report.show("precision", "fp32 is atc's force_fp32: convolutions still read float16 if they can (docs/npu.md)")
+        report.show(
+            "precision", "fp32 is atc's force_fp32: convolutions that support float16 still read float16 (docs/npu.md)"
+        )
     if backend in NPU_BACKENDS and names and call["SOC"] not in names:
         report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")

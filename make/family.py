@@ -104,7 +104,7 @@ class Family:
             return None
 
     def call(self, model: str, lock: int, *words: object) -> None:
-        """Run a process, which inherits the lock, without the values of the make that runs this."""
+        """Run a process, which inherits the lock, without the variables of the make that started this script."""
         code = subprocess.run([str(word) for word in words], env=outer_environment(), pass_fds=[lock]).returncode
         if code:
             raise UserError(f"{model}: {words[0]} failed, see above", found=f"exit {code}", hint=HINT)

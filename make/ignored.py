@@ -31,7 +31,7 @@ def note_default_model(options: Options) -> None:
     if chosen or (made_before and not options.given & {"WEIGHTS", "ONNX", "TS", "OM"}):
         return
     known = made_models(options)
-    made = f" (in {options['BUILD']}: {first_few(known)})" if known else ""
+    made = f" (models in {options['BUILD']}: {first_few(known)})" if known else ""
     note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG={made}")
 
 
@@ -96,7 +96,7 @@ def ignored(options: Options) -> dict[str, str]:
     if "BASE" in given and options["MODELS"]:
         found["BASE"] = ": only make report of one model uses it"
     if "BATCH" in given and goals <= {"bench", "qps"}:
-        found["BATCH"] = f": make {' and '.join(sorted(goals))} uses BATCHES"
+        found["BATCH"] = f": make {' and make '.join(sorted(goals))} {'use' if len(goals) > 1 else 'uses'} BATCHES"
     if hrnet.BOARD:
         here = bundle_help.variables(not options["PREP"], options.pose) | {"CFG", "INPUT"}
         for name in sorted(given & set(CHECKS) - here):

@@ -1,10 +1,10 @@
-"""Describe what the results of a part on this machine depend on: code, config, model, images, versions of packages.
+"""Print what the result of a part depends on: code, config, model, images, and versions of packages on this machine.
 
     python -m make.machine --cfg hrnet_w18 --dataset /data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --backend onnxruntime --shard 3/16
 
 Prints one JSON object on the last line. make.cluster compares the description of each node with that of its own
-machine. A node with another version would compute a part that `make merge` rejects, or other pixels without an error.
+machine. A node that differs would compute a part that `make merge` rejects, or other pixels without an error.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ DIFFERENCES = {  # field -> the start of the error
     "index_sha256": "images with other sizes or times",
 }
 HINTS = {
-    "code_sha256": "rm -r {folder} there",
-    "config_sha256": "rm -r {folder} there",
-    "model_sha256": "rm -r {folder} there",
+    "code_sha256": "remove {folder} there, so that it is unpacked again",
+    "config_sha256": "remove {folder} there, so that it is unpacked again",
+    "model_sha256": "remove {folder} there, so that it is unpacked again",
     "list_sha256": "give DATASET=<a directory that all nodes share>",
     "available": "give DATASET=<a directory that all nodes share>",
     "index_sha256": "share the directory, or copy it with its times: rsync -a",

@@ -23,7 +23,7 @@ from hrnet import cann
 from hrnet.cli import escape_output, first_few
 from hrnet.hints import nearest
 from hrnet.io.files import find_locked
-from make.backend import check_backend, check_python, resolve_backend
+from make.backend import check_backend, check_interpreter, check_python, resolve_backend
 from make.call import (
     CONFIGS,
     NOT_REMEMBERED,
@@ -56,6 +56,7 @@ DEMOS = ("demo_digits", "demo_pose")
 # make splits the output of this script at spaces, which these values may contain; make already has them
 UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
+ENVIRONMENT = {"RAY_ADDRESS", "HF_ENDPOINT"}  # read by scripts; make exports them if they are given after `make`
 
 
 def shipped() -> list[str]:
@@ -169,7 +170,7 @@ def hint_for_format(options: Options, name: str) -> Optional[str]:
     if name == "SOC" and value:
         return f"did you mean {cann.nearest_chip(value)}?"
     if PATH.expected in check.expected or FILE.expected in check.expected:
-        return "create a link without these characters (ln -s), and give the link"
+        return "create a link whose path has only these characters (ln -s), and give the link"
     return None
 
 
@@ -223,7 +224,7 @@ def unknown_demo(name: str) -> OptionError:
 def unknown_words(options: Options, overrides: set[str]) -> Errors:
     """Errors for variables on the command line that do not exist, and for words that are neither a target nor a
     product. make itself would report such a word only after it made the targets before it."""
-    errors, known = Errors(), set(options.values) | OTHER_VARIABLES
+    errors, known = Errors(), set(options.values) | OTHER_VARIABLES | ENVIRONMENT
     for name in sorted(overrides - known):
         near = nearest(name, known)
         hint = f"did you mean {near}?" if near else "make help lists the variables"
@@ -292,6 +293,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         note_remembered(options, remembered)
         if backend_asked == "auto":
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
+    elif not dry_run:
+        check_interpreter(options)
     writes = not dry_run and "doctor" not in options.goals
     if writes:
         remove_unread(options)

@@ -9,15 +9,16 @@ from make.classifier import completed
 
 
 def product_names(options: Options) -> dict[str, str]:
-    """{name: value} of variables for make, among them parts of product names: SET (preprocessed inputs), NAME (SET, or
-    the name of PREP; the docs call it SET), TARGET (what the model is compiled for) and TAG (backend and model)."""
+    """{name: value} of variables for make, among them parts of product names: SET (inputs that `make
+    preprocess` writes), NAME (SET, or the directory's name in PREP; docs/ calls it <SET>), TARGET (what the model is
+    compiled for) and TAG (backend and model)."""
     value = options.values
     chip = value["BACKEND"] in NPU_BACKENDS
     precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")
     parts = [precision]
     if chip:
         parts = [value["SOC"], *(part for part in (precision, value["TUNE"]) if part not in ("default", "none"))]
-    inside, kept = float_operators(options)
+    keep_precision, kept = float_operators(options)
     target = "-".join([*parts, *([kept] if kept else [])])
     method = value["PRECISION"].partition("-")[2]
     limit = f"-first{value['LIMIT']}" if value["LIMIT"] != "0" else ""
@@ -42,7 +43,7 @@ def product_names(options: Options) -> dict[str, str]:
         "PRECISION": precision,
         "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
         "METHOD": method,
-        "KEPT_INSIDE": inside,
+        "KEEP_PRECISION": keep_precision,
         "INT8_VARIANT": "-".join(filter(None, [method, kept])) if value["PRECISION"].startswith("int8") else "",
         "CHIP": value["SOC"] if chip else "",
         "TARGET": target,

@@ -27,7 +27,7 @@ known-verdict:                    # runs before the models are compiled; if it f
 .PHONY: known-verdict
 serve:        known-verdict $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
 	exec $(if $(filter ascend,$(BACKEND)),$(AIS_PYTHON),$(PYTHON)) -m serve.run --cfg $(CFG) --models $(SERVED) --metrics $(METRICS) \
-	    $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
+	    --labelled $(B)/prep $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
 
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml

@@ -25,8 +25,8 @@ FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(fla
 # The int8 model that make quantize writes, with amct_onnx or its emulator; PRECISION=int8 compiles it
 QUANTIZED = $(B)/int8/$(if $(filter ascend,$(BACKEND)),amct_onnx,emulator)$(INT8_VARIANT:%=/%)/model_deploy_model.onnx
 INT8 = $(if $(filter int8%,$(PRECISION)),$(QUANTIZED))
-# The list of operators that stay in float, for int8 or fp16 (KEPT_INSIDE).
-KEEP_LIST = $(if $(filter auto,$(KEEP_FLOAT)),$(B)/keep_float/$(KEPT_INSIDE).txt,$(KEEP_FLOAT))
-KEEP_INT8 = $(if $(filter int8,$(KEPT_INSIDE)),$(KEEP_LIST))
-KEEP_FP16 = $(if $(filter fp16,$(KEPT_INSIDE)),$(KEEP_LIST))
+# The list of operators that stay in float; KEEP_PRECISION is int8 or fp16, or empty without a list
+KEEP_LIST = $(if $(filter auto,$(KEEP_FLOAT)),$(B)/keep_float/$(KEEP_PRECISION).txt,$(KEEP_FLOAT))
+KEEP_INT8 = $(if $(filter int8,$(KEEP_PRECISION)),$(KEEP_LIST))
+KEEP_FP16 = $(if $(filter fp16,$(KEEP_PRECISION)),$(KEEP_LIST))
 ALLOW_UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)

@@ -27,7 +27,7 @@ from make.ray_nodes import Node, Outcome, last_line
 
 ATTEMPTS = 3  # for each part
 FAILURES = 3  # a node on which so many different parts failed in a row gets no more parts
-DISK_HINT = "set BUILD= to a larger disk"  # in an error of make doctor
+DISK_HINT = "give BUILD=<directory on a larger disk>"  # in an error of make doctor
 NODE_DISK_HINT = "start Ray there with TMPDIR=<directory on a larger disk>"
 POLL = 1.0  # seconds between two searches for new nodes
 

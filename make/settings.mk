@@ -1,5 +1,5 @@
 # Values given to earlier calls of make: files NAME.mk with one line, NAME ?= value, which make/remembered.py wrote. They are read as
-# text, so that make runs nothing that a changed file contains; make/options.py then rejects such a file.
+# text, so that make runs nothing that they contain; make/options.py rejects a file with anything else in it.
 setting   = $(strip $(subst $1 ?=,,$(file <$(BUILD)/$(MODEL)/settings/$1.mk)))
 NOT_REMEMBERED := MODEL MODELS BUILD PYTHON GATE MAX_REJECTED SHARD KEEP IMAGES BATCHES BASE HOST PORT# as in make/call.py
 SETTINGS := $(filter-out $(NOT_REMEMBERED),$(basename $(notdir $(wildcard $(BUILD)/$(MODEL)/settings/*.mk))))

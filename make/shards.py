@@ -103,7 +103,7 @@ def identity(run: Run, part: Shard, listed: Any, code: str) -> tuple[dict[str, A
     fields = {
         "part": part,
         "list_sha256": listing.sha256,
-        "available": total if listing.images < total else None,  # differs if the data set grew beyond LIMIT
+        "available": total if listing.images < total else None,  # with LIMIT: changes if images are added
         "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
         "config_sha256": config_sha256(run.config),
         "model_sha256": run.compiled.model_sha256,

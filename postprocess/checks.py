@@ -8,7 +8,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, first_few
-from hrnet.config import config_sha256
+from hrnet.config import check_same_config, config_sha256
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
@@ -32,9 +32,8 @@ def check_inputs(found: str, where: Path, hashes: Collection[str], path: Path, h
 def check_run(record: RunRecord, path: Path, manifest: Manifest, cfg: Path, outputs: int) -> None:
     """Raise UserError if the model has another config, if the images differ from the manifest's, or if the number of
     outputs per image is not `outputs`."""
-    if record.metadata.get("config_sha256", manifest.config_sha256) != manifest.config_sha256:
-        found, hint = record.metadata.get("model"), "give the MODEL that the ONNX file was exported from"
-        raise UserError("the model has another config", where=path, expected=cfg, found=found, hint=hint)
+    hint = "give the MODEL that the ONNX file was exported from"
+    check_same_config(record.metadata, manifest.config_sha256, cfg, path, "the model has another config", hint)
     differ = {image.stem for image in manifest.images} ^ set(record.files)
     if differ:
         hint = f"rm {path}; make infer"

@@ -48,12 +48,12 @@ class Evaluation:
 
 def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluation:
     """Compute Top-N of a classifier with `classes` outputs, and write the model zoo's result.json to `result`."""
-    ranks, best, images, beside = array("q"), array("q"), ListHash(), Counter[int]()
+    ranks, best, images, shifts = array("q"), array("q"), ListHash(), Counter[int]()
     for each in read_predictions(predictions, ClassPrediction):
         ranks.append(each.rank)
         best.append(each.classes[0])
         images.add(each.source, each.label)
-        beside[each.classes[0] - each.label] += 1
+        shifts[each.classes[0] - each.label] += 1
     accuracies = cumulative_accuracies(np.array(ranks), min(TOP, classes))
     write_result(result, accuracies, len(ranks), classes)
     named = {f"top{n}": accuracy for n, accuracy in enumerate(accuracies, 1)}
@@ -66,7 +66,7 @@ def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluatio
         images_sha256=images.hexdigest(),
         details={"classes": classes},
         lines=[describe(metrics, classes)],
-        warnings=shifted_labels(beside),
+        warnings=shifted_labels(shifts),
         best=best,
     )
 

@@ -68,8 +68,8 @@ def measured_reference(config: CfgNode) -> str:
 
 
 def other_references(config: CfgNode) -> str:
-    """What to give for a reference on the same images. A board usually lacks the files to measure one."""
-    record = "the metrics record of a run on the same images"
+    """Values of REFERENCE for a reference on the same images. A board usually lacks the files to measure one."""
+    record = "REFERENCE=<metrics record of a run on the same images>"
     return record if hrnet.BOARD else f"{measured_reference(config)} or {record}"
 
 
@@ -101,17 +101,17 @@ def verdict_line(record: dict[str, Any]) -> str:
     low, high = record["interval95"][metric]
     count = plural(record["images"], "image")
     count = f"{record['images']} of {plural(record['available'], 'image')}" if "available" in record else count
-    seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {count}"
-    seen += f" (95% interval {low:.2f} to {high:.2f})"
+    measured = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {count}"
+    measured += f" (95% interval {low:.2f} to {high:.2f})"
     if record.get("calibration_in_eval"):
-        seen += f", {record['calibration_in_eval']} of them calibrated the model"
+        measured += f", {record['calibration_in_eval']} of them calibrated the model"
     rejected = record.get("counts", {}).get("rejected", 0)
     if rejected:
-        seen += f", {rejected} rejected"
-        seen += f" (see {first_few(record['rejected_in'], 1)})" if "rejected_in" in record else ""
+        measured += f", {rejected} rejected"
+        measured += f" (see {first_few(record['rejected_in'], 1)})" if "rejected_in" in record else ""
     warning = f"; warning: {record['warning']}" if "warning" in record else ""
     if record["verdict"] == "not judged":
-        return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this){warning}"
+        return f"NOT JUDGED: {measured}: {record['why']} (GATE=none accepts this){warning}"
     reference, drop = record["reference"], record["drop"]
     source = reference["source"]
     if reference.get("images") not in (None, record["images"] + rejected):
@@ -121,7 +121,7 @@ def verdict_line(record: dict[str, Any]) -> str:
         warning = f"; the Top-1 class differs from the reference's for {plural(changed, 'image')}{warning}"
     one = f"; one image is {100 / record['images']:.2g} points" if few else ""
     return (
-        f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "
+        f"{record['verdict'].upper()}: {measured}, reference {reference[metric]:.2f}% ({source}): "
         f"{describe(drop['points'], record['gate']['allowed_points'])}{one}{warning}"
     )
 

@@ -137,7 +137,7 @@ def metrics_content(
     by_config = args.reference is None and not args.judge_subset
     if reference and by_config and (available or images + rejected != reference["images"]):
         published = f"the reference ({reference['source']}) is for {reference['images']} images"
-        whole = "LIMIT=0, " if available == reference["images"] else ""
+        whole = "LIMIT=0, or " if available == reference["images"] else ""
         why_not = f"{published}; give {whole}{other_references(config)}, or REFERENCE=config to compare anyway"
     value = evaluation.metrics[evaluation.metric] or 0.0
     judged = judge(evaluation.metric, value, reference, args.gate, why_not)
@@ -271,7 +271,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--shards", type=integer(1), required=True, help="number of parts")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
     parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
-    parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
+    parser.add_argument(
+        "--max_rejected", type=integer(0), default=0, help="number of unreadable or unlabelled images to accept"
+    )
     text = "merge the references of the parts into this record, and compare with it"
     parser.add_argument("--measured", type=Path, help=text)
     add_comparison_arguments(parser)

@@ -17,15 +17,15 @@ from postprocess.gate import wilson_interval
 CHANGED_BY_CONVERSION = 0.5  # a conversion changes the class of at most this many images for each wrong image
 
 
-def shifted_labels(beside: Counter[int]) -> list[str]:
-    """A warning if labels that are one higher or one lower would give a higher Top-1, with separate 95% intervals.
-    `beside`: {best class - label: number of images}."""
-    images = sum(beside.values())
-    shift = max((1, -1), key=lambda number: beside[number])
-    (_, high), (low, _) = (wilson_interval(beside[number] / images, images) for number in (0, shift))
+def shifted_labels(shifts: Counter[int]) -> list[str]:
+    """A warning if labels that are one higher or one lower would give a higher Top-1, and the 95% intervals of both do
+    not overlap. `shifts`: {best class - label: number of images}."""
+    images = sum(shifts.values())
+    shift = max((1, -1), key=lambda number: shifts[number])
+    (_, high), (low, _) = (wilson_interval(shifts[number] / images, images) for number in (0, shift))
     if low <= high:
         return []
-    percent, where = 100 * beside[shift] / images, "higher" if shift > 0 else "lower"
+    percent, where = 100 * shifts[shift] / images, "higher" if shift > 0 else "lower"
     return [f"if each label were one {where}, Top-1 would be {percent:.2f}%; check the labels"]
 
 
@@ -63,7 +63,8 @@ def other_weights(record: Path, weights_sha256: str) -> list[str]:
     known = content.get("weights_sha256") if str(content.get("tool")).startswith("torch ") else None
     if not known or not weights_sha256 or known == weights_sha256:
         return []
-    return ["the model was exported from another checkpoint than the reference's; give the WEIGHTS of the export"]
+    what = "the model was exported from another checkpoint than the reference's"
+    return [f"{what}; give the WEIGHTS that the model was exported from"]
 
 
 def count_changed(best: Sequence[int], record: Path) -> Optional[int]:

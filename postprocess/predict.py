@@ -24,7 +24,6 @@ import numpy as np
 from PIL import Image
 from yacs.config import CfgNode
 
-from hrnet.class_folders import names_of
 from hrnet.cli import UserError, command, cores, integer, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import open_image
@@ -46,7 +45,15 @@ from postprocess.show import (
     save_sheet,
 )
 from postprocess.tiles import Guess, count_people, draw_classes, draw_poses
-from postprocess.topn import BLOCK_IMAGES, TOP, best_classes, label_offset, read_outputs
+from postprocess.topn import (
+    BLOCK_IMAGES,
+    TOP,
+    add_labelled_argument,
+    best_classes,
+    directory_names,
+    label_offset,
+    read_outputs,
+)
 
 HINT = "run make predict"
 
@@ -92,18 +99,6 @@ def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predict
         ],
         tiles=tiles,
     )
-
-
-def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
-    """The class names from the directories of data sets; empty if they have none, or different ones. `labelled`: a
-    directory with directories of inputs, which may be missing."""
-    found = []
-    for path in sorted(labelled.glob("*/manifest.json")) if labelled else ():
-        manifest = Manifest.read(path)
-        if manifest.dataset == "imagenet" and manifest.classes == classes:
-            found.append(names_of(((image.source, image.label or 0) for image in manifest.images), classes))
-    known = [names for names in found if names]
-    return known[0] if known and all(names == known[0] for names in known) else []
 
 
 def write_table(path: Path, found: list[tuple[InputImage, list[Guess]]]) -> None:
@@ -167,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
     lines = [*results.lines, *(f"{source}: rejected: {reason}" for source, reason in rejected.items())]
     few = f" (show.png: the first {len(results.tiles)})" if len(results.tiles) < len(results.lines) else ""
     print("\n".join(lines))
-    print(f"wrote {plural(len(results.lines), 'image')} to {args.output}: {', '.join(names)}{few}")
+    print(f"wrote the results for {plural(len(results.lines), 'image')} to {args.output}: {', '.join(names)}{few}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
@@ -176,8 +171,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     parser.add_argument("--run", type=Path, required=True, help="run record of infer.run")
     parser.add_argument("--run_flip", type=Path, help="pose: run record of the flipped images (default: no flip test)")
-    text = "directory with the inputs of data sets: their class directories name the classes if the config does not"
-    parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
+    add_labelled_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="directory to write or to replace")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
     return parser.parse_args(argv)

@@ -5,6 +5,7 @@ Source: the model zoo's imagenet_acc_eval.py.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from hrnet.class_folders import names_of
 from hrnet.cli import cores, plural
 from hrnet.config import load_config
 from hrnet.io import tensors
@@ -80,10 +82,28 @@ def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[
 
 
 def class_name(names: Sequence[str], index: int) -> str:
-    """The name of a class. `names`: INPUT.CLASS_NAMES, may be empty; index -1: the background class."""
+    """The name of a class. `names`: INPUT.CLASS_NAMES or `directory_names`, may be empty; index -1: background."""
     if index < 0:
         return "background"
     return names[index] if names else f"class {index}"
+
+
+def add_labelled_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--labelled`, for `directory_names`."""
+    text = "directory with the inputs of data sets: their class directories name the classes if the config does not"
+    parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
+
+
+def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
+    """The class names from the directories of data sets; empty if they have none, or different ones. `labelled`: a
+    directory with directories of inputs, which may be missing."""
+    found = []
+    for path in sorted(labelled.glob("*/manifest.json")) if labelled else ():
+        manifest = Manifest.read(path)
+        if manifest.dataset == "imagenet" and manifest.classes == classes:
+            found.append(names_of(((image.source, image.label or 0) for image in manifest.images), classes))
+    known = [names for names in found if names]
+    return known[0] if known and all(names == known[0] for names in known) else []
 
 
 class Block(NamedTuple):

@@ -8,7 +8,7 @@ Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
 Int8     --calibration N prepares N images for the calibration of an int8 model instead: those with the smallest
-         hashes of their names, from train/ if it has images, otherwise from the images to evaluate; without labels
+         hashes of their names, from train/ if it has images, else from the images to evaluate; no labels are needed
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them

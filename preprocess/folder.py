@@ -68,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     layouts = "float32: normalised channels; uint8: RGB pixels, for a model compiled with --input_dtype uint8"
     parser.add_argument("--input_dtype", choices=tensor_names.INPUT_LAYOUTS, default="float32", help=layouts)
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
-    parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
+    text = "number of unreadable or unlabelled images to accept"
+    parser.add_argument("--max_rejected", type=integer(0), default=0, help=text)
     parser.add_argument("--shard", type=shard, help="preprocess only one part of the images, such as 3/16")
     text = "prepare only N images to calibrate an int8 model, from the training images if they exist"
     parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
@@ -162,7 +163,7 @@ def run_tasks(
     `outputs`: the output directory and, optionally, the one for flipped inputs; `manifest`: without images; `code`: the
     source files that determine the pixels; `rejected`: {image: reason} for images without a task; `state`: of the data
     set (hrnet.io.stamp.data_state); `decoders`: used in addition to Pillow and simplejpeg. Raises WorkFailed if more
-    than `--max_rejected` images cannot be read; rejected.json lists the reasons, and the other inputs are kept.
+    than `--max_rejected` images are rejected; rejected.json lists the reasons, and the other inputs are kept.
     """
     started = time.perf_counter()
     if args.shard and args.shard.number > 1:

@@ -73,7 +73,7 @@ def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, fi
     """Trace `net` (in evaluation mode) with `image`, float32 [N, 3, H, W], write it as ONNX to `file` and read the
     file."""
     with warnings.catch_warnings():
-        # Two warnings that the tracing exporter is deprecated: one with our module, one with torch.onnx.
+        # Two warnings that the tracing exporter is deprecated, with different modules as their origin.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx\.")
         torch.onnx.export(
@@ -164,7 +164,9 @@ def export(
     write_stamp(output, stamp, records)
     details = [f"{name} {value}" for name, value in settings.items()]
     details += [f"{count_parameters(net) / 1e6:.1f} M parameters"]
-    details += [f"max |difference| {parity.max_abs_difference:.0e}, cosine {parity.cosine:.6f}"]
+    details += [
+        f"difference {parity.max_abs_difference:.0e} of {parity.tolerance:.0e} allowed, cosine {parity.cosine:.6f}"
+    ]
     return print(f"wrote {output} ({', '.join(details)})")
 
 

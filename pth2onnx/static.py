@@ -11,8 +11,9 @@ config's network. The config hash in the file's metadata and the shapes of its o
 accepts any batch size; the record contains the one for infer.
 
 With --input_dtype uint8 the model accepts pixels and normalises them by INPUT.MEAN and STD, with the same arithmetic as
-AIPP (docs/decisions/0010). With float32 the file is copied, and frozen if it is not frozen yet. --precision and
---soc_version are recorded; infer's runtimes apply them when they load the file (docs/decisions/0020).
+AIPP (docs/decisions/0010-uint8-inputs.md). With float32 the file is copied, and frozen if it is not frozen yet.
+--precision and --soc_version are recorded; infer's runtimes apply them when they load the file
+(docs/decisions/0020-torchscript.md).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from yacs.config import CfgNode
 
 from hrnet.cann import chip_name
 from hrnet.cli import UserError, command, integer, plural
-from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.config import add_cfg_argument, check_same_config, config_sha256, load_config
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
@@ -109,11 +110,11 @@ def check_supported(config: CfgNode, dtype: str, precision: str, backend: str) -
     """Raise UserError for a combination that no runtime supports."""
     if backend == "torch_aie" and (dtype == "uint8" or config.MODEL.NAME == POSE):
         expected, found = "float32 inputs of a classification model", f"{dtype} inputs of {config.MODEL.NAME}"
-        hint = "BACKEND=torchscript or BACKEND=ascend"
+        hint = "use BACKEND=torchscript or BACKEND=ascend"
         raise UserError("not supported by --backend torch_aie", expected=expected, found=found, hint=hint)
     if backend == "torchscript" and (dtype, precision) == ("uint8", "fp16"):
         what = "unsupported --input_dtype with --precision fp16"
-        raise UserError(what, expected="float32", found=dtype, hint="INPUT=float32")
+        raise UserError(what, expected="float32", found=dtype, hint="use INPUT=float32")
 
 
 def write(config: CfgNode, model: Path, shape: Sequence[int], dtype: str, metadata: dict[str, str], file: Path) -> None:
@@ -149,9 +150,8 @@ def run(
     precision = BACKENDS[backend] if precision == "default" else precision
     check_supported(config, input_dtype, precision, backend)
     cfg_sha256 = config_sha256(config)
-    if metadata.get("config_sha256", cfg_sha256) != cfg_sha256:
-        found, hint = metadata.get("model"), "give the MODEL that the file was exported from"
-        raise UserError("exported from another config", where=model, expected=cfg, found=found, hint=hint)
+    hint = "give the MODEL that the file was exported from"
+    check_same_config(metadata, cfg_sha256, cfg, model, "exported from another config", hint)
     inputs = input_shapes(config, batch_size)
     for_device = {PRECISION: precision, **({SOC_VERSION: chip_name(soc_version)} if backend == "torch_aie" else {})}
     settings: dict[str, Any] = {"config_sha256": cfg_sha256, "batch_size": batch_size, "input_dtype": input_dtype}

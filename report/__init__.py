@@ -1,3 +1,3 @@
-"""Write a run's records as one page: `report.write`, and several runs as one table: `report.index`."""
+"""HTML pages: `report.write` shows the records of one run, `report.index` compares several runs."""
 
 import hrnet  # noqa: F401 reports failed imports in one line

@@ -51,7 +51,7 @@ def reference_record(run: Run, sources: Sources, ending: str) -> Optional[Source
 
 def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
     """The evaluated runs of the model, this one first, at most MAX_RUNS. `changed`: the number of images with another
-    result than in this run; None if the images differ."""
+    result than in this run; None if the images differ or the predictions are missing."""
     mine = run.metrics.content
     before = results(Path(run.predictions.path), run.pose)
     rows = []
@@ -69,8 +69,8 @@ def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
 
 
 def worst_operators(record: Source) -> list[int]:
-    """Indices of the operators that overflow, whose error may be unknown, then of those with the largest own error, or
-    the largest error if own errors were not measured. Operators with neither are left out."""
+    """Indices of at most WORST_OPERATORS operators: first those that overflow, then those with the largest own error,
+    or the largest error if own errors were not measured. The error of an operator that overflows may be unknown."""
     found: list[dict[str, Any]] = record.content["operators"]
     known = []
     for index, each in enumerate(found):
@@ -82,7 +82,7 @@ def worst_operators(record: Source) -> list[int]:
 
 
 def class_figures(metrics: dict[str, Any]) -> tuple[str, ...]:
-    """Top-1 to Top-5, without those that are 100% by definition: of as many classes as there are, or more."""
+    """Top-1 to Top-5, without those that are 100% by definition, such as Top-3 of three classes."""
     return CLASS_FIGURES[: max(1, metrics.get("classes", len(CLASS_FIGURES) + 1) - 1)]
 
 

@@ -39,7 +39,7 @@ class Group:
 
 @dataclass
 class Statistics:
-    """Sums over predictions. `names`: INPUT.CLASS_NAMES."""
+    """Sums over predictions. `names`: of the classes; may be empty."""
 
     names: Sequence[str]
     classes: dict[int, Group] = field(default_factory=dict)

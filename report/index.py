@@ -35,7 +35,8 @@ def runs_of(sources: Sources, build: Path, model: str) -> list[Source]:
         what = f"no evaluated runs of MODELS={model}"
         near = nearest(model, known)
         hint = f"did you mean {near}?" if near else f"make eval MODEL={model}"
-        raise UserError(what, where=build, expected=f"names such as {', '.join(known) or 'none'}", hint=hint)
+        expected = f"names such as {', '.join(known)}" if known else None
+        raise UserError(what, where=build, expected=expected, hint=hint)
     return [read_metrics(sources, path, HINT) for path in found]
 
 

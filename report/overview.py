@@ -10,7 +10,8 @@ from typing import Any, Optional
 
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import sha256_file
-from hrnet.io.records import FormatError, read_record
+from hrnet.io.quantized import QuantizedModel
+from hrnet.io.records import FormatError, from_json, read_record
 from hrnet.io.torchscript import PRECISION as TORCHSCRIPT_PRECISION
 from hrnet.keep_float import PRECISION
 from report.run import Run
@@ -44,10 +45,8 @@ def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tup
     allowed = run.metrics.content["gate"]["allowed_points"]
     remembered |= {"GATE": f"{allowed:g}"} if allowed != 1 else {}  # make does not remember it
     found.append(("all stages", run.make("eval", **remembered), None))
-    for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
-        content = read_record(path, "quantized")
-        if compiled and content.get("model_sha256") == compiled.content["source_sha256"]:
-            found.append(("quantize", shlex.join(content["command"]), sources.record(path, "quantized")))
+    if quantized := quantized_record(run, sources, compiled):
+        found.append(("quantize", shlex.join(quantized.content["command"]), quantized))
     if compiled and compiled.content["command"]:
         found.append(("compile", shlex.join(compiled.content["command"]), compiled))
     ran = sources.record(run.run_record, "run")
@@ -56,9 +55,24 @@ def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tup
     return [(name, text[:LONGEST], source) for name, text, source in found]
 
 
+def quantized_record(run: Run, sources: Sources, compiled: Optional[Source]) -> Optional[Source]:
+    """The record of the int8 model that was compiled; None if there is none, or if it was quantized again since."""
+    if compiled is None:
+        return None
+    content = compiled.content
+    for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
+        record: QuantizedModel = from_json(QuantizedModel, read_record(path, "quantized"), path, "record")
+        same = record.source_sha256 == content["source_sha256"] and (
+            record.metadata().items() <= content["metadata"].items()
+        )
+        if same and f"--model={path.with_suffix('')}" in content["command"]:
+            return sources.record(path, "quantized")
+    return None
+
+
 def precision(run: Run) -> str:
-    """The precision inside the compiled model, such as `fp32`. If its metadata does not contain it, from the name of
-    the metrics record, which with OM= is the name of the OM file."""
+    """The precision inside the compiled model, such as `fp32`. If the model's metadata lacks it: the end of TAG, or
+    with OM= the whole TAG."""
     metadata = run.metrics.content["model"]
     if known := metadata.get(PRECISION) or metadata.get(TORCHSCRIPT_PRECISION):
         return str(known)
@@ -93,19 +107,13 @@ def onnx_file(run: Run, compiled: Optional[Source]) -> dict[str, str]:
     make remembers the same file. Without the record of the compiled model, both are empty."""
     if compiled is None or run.metrics.content["model"].get("weights_sha256"):
         return {"sha256": "", "path": ""}
-    sha256 = compiled.content["source_sha256"]
-    for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
-        content = read_record(path, "quantized")
-        if content.get("model_sha256") == sha256:
-            sha256 = content["source_sha256"]
-            break
-    path = Path(run.remembered().get("ONNX", ""))
+    sha256, path = compiled.content["source_sha256"], Path(run.remembered().get("ONNX", ""))
     return {"sha256": sha256, "path": str(path) if path.is_file() and sha256_file(path) == sha256 else ""}
 
 
 def config_hash(run: Run, sources: Sources) -> tuple[str, Optional[Source]]:
-    """SHA-256 of MODEL and INPUT of the run's config: from the metrics, which have it if make onnx exported the model,
-    else from the manifest or the first part, which is also returned (as a file: it may be too long for the page). Empty
+    """SHA-256 of MODEL and INPUT of the run's config, and the file that contains it. If make onnx exported the model,
+    the hash is in the metrics, and the file is None. Otherwise it is in the manifest or in the record of a part; empty
     if these now belong to another run."""
     content = run.metrics.content
     if known := content["model"].get("config_sha256"):

@@ -1,8 +1,8 @@
 """Render an HTML page from records. Names of files and classes are untrusted: jinja2 escapes all values.
 
-The page needs no script and requests nothing; its Content-Security-Policy forbids both. Each number is an element
-`<data value="76.8" data-record="r1" data-key="/metrics/top1">`, where `r1` is a record in the list at the end of the
-page, or `page`, the JSON block of the page with sums over records.
+The page needs no script and requests nothing; its Content-Security-Policy forbids both. A number from a file is
+`<data value="76.8" data-record="r1" data-key="/metrics/top1">`. `r1` is the id of a file in the list at the end of the
+page. The id `page` means the page's own JSON block, which has sums over records.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def sweep(record: Source, published: list[dict[str, Any]]) -> dict[str, Any]:
 
 def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     """Milliseconds per image in each step after preprocessing, from the run records, or else from the records of parts;
-    None if neither exist."""
+    None if neither exists."""
     records = [run.run_record]
     if run.metrics.content.get("flip"):
         flipped = run.run_record.parent
@@ -78,8 +78,8 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
 
 
 def milliseconds(content: dict[str, Any], step: str) -> float:
-    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if all images were
-    finished before."""
+    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if a killed run had
+    already finished all images."""
     count: int = content["images"] - content["kept"]
     return 1000 * (content["seconds"].get(step) or 0.0) / count if count else 0.0
 

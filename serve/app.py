@@ -59,10 +59,11 @@ class Metrics:
         self.requests = Counter("serve_requests", "Infer requests by model and status", ["model", "status"], **given)
         text = "Seconds from the start of an infer request to its response"
         self.seconds = Histogram("serve_request_seconds", text, ["model"], buckets=SECONDS, **given)
-        text = "Seconds that an image waited for the device"
+        text = "Seconds that an input waited for the device"
         self.queue = Histogram("serve_queue_seconds", text, buckets=SECONDS, **given)
-        self.batch = Histogram("serve_batch_images", "Images in a batch, without padding", buckets=IMAGES, **given)
-        self.pending = Gauge("serve_pending_images", "Images that are prepared, waiting or computed", **given)
+        self.batch = Histogram("serve_batch_images", "Inputs in a batch, without padding", buckets=IMAGES, **given)
+        text = "Images that are being prepared, are waiting or are being computed"
+        self.pending = Gauge("serve_pending_images", text, **given)
 
     def observe_batch(self, images: int, waited: Sequence[float]) -> None:
         self.batch.observe(images)

@@ -20,12 +20,14 @@ from serve.protocol import BYTES, NAMES, Spec, Tensor, Values
 
 
 class Classifier(ImageModel):
-    def __init__(self, name: str, config: CfgNode, compiled: CompiledModel, where: object) -> None:
-        """`where`: the compiled model, for errors."""
+    def __init__(
+        self, name: str, config: CfgNode, compiled: CompiledModel, where: object, names: Sequence[str] = ()
+    ) -> None:
+        """`where`: the compiled model, for errors. `names`: of the classes, used if the config has none."""
         super().__init__(name)
         (output,) = compiled.outputs
         self.transform, self.dtype = Transform.of(config), compiled.inputs[0].dtype
-        self.names = config.INPUT.CLASS_NAMES
+        self.names = config.INPUT.CLASS_NAMES or names
         self.size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
         self.offset = label_offset(self.size, config.MODEL.NUM_CLASSES, where)
         self.softmax = compiled.metadata.get("output") != "probabilities"

@@ -40,7 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
         hints = {
             errno.EADDRINUSE: f"give PORT={port + 1}, or stop the other server",
             errno.EADDRNOTAVAIL: ADDRESSES,
-            errno.EACCES: "give PORT=8000, or another port from 1024",
+            errno.EACCES: "give PORT=8000, or another port above 1023",
         }
         hint = hints.get(error.errno or 0)
         raise UserError(f"cannot listen: {error.strerror}", where=where, hint=hint) from None

@@ -149,7 +149,8 @@ def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[st
             reject("no such output", f"one of {', '.join(known)}", name)
         parameters = _parameters(output, f"output {name}")
         if "classification" in parameters:
-            reject(f"the classification extension is not supported: request the output classes instead of {name}")
+            hint = "; request the output classes instead" if "classes" in known else ""
+            reject(f"the classification extension is not supported{hint}")
         found[name] = parameters.get("binary_data", binary) is True
     return found
 
@@ -180,7 +181,7 @@ def _read_shape(content: Mapping[str, Any], spec: Spec) -> list[int]:
     shape = _member(content, "shape", list, f"input {spec.name}")
     fits = len(shape) == len(spec.shape) and all(type(size) is int and size > 0 for size in shape)
     if not fits or any(wanted not in (-1, size) for wanted, size in zip(spec.shape, shape)):
-        reject(f"wrong shape of {spec.name}", f"{spec.shape}, with sizes from 1 for -1", shape)
+        reject(f"wrong shape of {spec.name}", f"{spec.shape}, where -1 is any size from 1 up", shape)
     return shape
 
 

@@ -5,7 +5,8 @@
         --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    the compiled models, one for each batch size, with their records; the metrics record with the verdict about one
-         of them; the config, for a pose model or a classifier, and INPUT.CLASS_NAMES
+         of them; the config, for a pose model or a classifier; the names of classes, from INPUT.CLASS_NAMES or the
+         manifests below --labelled
 Serves   `<cfg>`: the five best classes of image files, or the people in them, computed as by the stages preprocess,
          infer and postprocess; `<cfg>_tensor`: the compiled model itself
 Devices  with `--device 0,1` one process for each device, on the ports --port, --port + 1, …
@@ -29,7 +30,7 @@ import cv2
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, WorkFailed, command, integer, real
-from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.config import add_cfg_argument, check_same_config, config_sha256, load_config
 from hrnet.io.compiled import CompiledModel
 from hrnet.pose.joints import SKELETON
 from hrnet.schemas import POSE
@@ -38,6 +39,7 @@ from infer.emulator.pipeline import default_requests
 from infer.run_ais_bench import BACKENDS, device_list
 from postprocess.show import MIN_PERSON_SCORE
 from postprocess.tiles import MIN_JOINT_SCORE
+from postprocess.topn import add_labelled_argument, directory_names
 from serve.app import Metrics, Server
 from serve.batches import Batcher
 from serve.classification import Classifier
@@ -47,7 +49,7 @@ from serve.pose import PoseModel
 from serve.verdict import TOOLS, check_verdict
 
 PLATFORMS = {"ascend": "ascend_om", "torchscript": "pytorch_torchscript", "torch_aie": "pytorch_torchscript"}
-IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch size, which counts as at least 8
+IMAGES_OF_A_BATCH = 4  # default of --max_images: 4 times the largest batch size, but at least 32
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -68,10 +70,8 @@ def read_models(paths: list[Path], cfg: Path, config: CfgNode) -> dict[Path, Com
                 expected, found = f"{theirs.dtype}{theirs.shape[1:]}", f"{ours.dtype}{ours.shape[1:]}"
                 message = f"{ours.name} differs from that of {paths[0]}"
                 raise UserError(message, where=path, expected=expected, found=found)
-        found = compiled.metadata.get("config_sha256", config_sha256(config))
-        if found != config_sha256(config):
-            what, hint = compiled.metadata.get("model"), "give the --cfg that the model was exported with"
-            raise UserError("the model has another config", where=path, expected=cfg, found=what, hint=hint)
+        what, hint = "the model has another config", "give the --cfg that the model was exported with"
+        check_same_config(compiled.metadata, config_sha256(config), cfg, path, what, hint)
     outputs = 2 if config.MODEL.NAME == POSE else 1
     if len(first.outputs) != outputs:
         names = [tensor.name for tensor in first.outputs]
@@ -83,7 +83,7 @@ def make_served(args: argparse.Namespace, config: CfgNode, models: Mapping[Path,
     path, compiled = next(iter(models.items()))
     if config.MODEL.NAME == POSE:
         return PoseModel(args.cfg.stem, args.cfg, config, compiled, args.flip)
-    return Classifier(args.cfg.stem, config, compiled, path)
+    return Classifier(args.cfg.stem, config, compiled, path, directory_names(args.labelled, config.MODEL.NUM_CLASSES))
 
 
 def serve_device(args: argparse.Namespace) -> None:
@@ -179,12 +179,13 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="compiled models, one per batch size")
     parser.add_argument("--metrics", type=Path, help="metrics record with the verdict about one of the models")
     parser.add_argument("--allow_unjudged", action="store_true", help="serve also without a verdict")
+    add_labelled_argument(parser)
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test, as make eval FLIP=1")
-    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="(%(default)s)")
+    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="what runs the models (%(default)s)")
     parser.add_argument("--device", type=device_list, default=["0"], help="one or more device ids, such as 0,1 (0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port of the first device (%(default)s)")
-    text = f"limit of images at a time, then 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
+    text = f"images at a time, more get status 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
     parser.add_argument("--max_images", type=integer(1), help=text)
     parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="seconds for one request (%(default)g)")
     return parser.parse_args(argv)

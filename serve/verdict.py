@@ -2,8 +2,8 @@
 
     python -m serve.verdict --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-`make serve` runs this script, which checks only the metrics record, before it compiles models, which takes minutes.
-serve.run checks the compiled models too.
+`make serve` runs this script first, since compiling the models takes minutes. It checks only the metrics record;
+serve.run also checks the compiled models.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def check_verdict(
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
     must have computed the outputs; `flip`: for a pose model, whether the flip test is used.
 
-    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about another model, or if
-    another model was not compiled from the same file by the same command; with `allow_unjudged` the line reports this
-    instead.
+    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about none of `models`, or if
+    the others were not compiled from the same file by the same command as the judged one; with `allow_unjudged` the
+    line reports this instead.
     """
     try:
         return _judged_line(metrics, models, tool, flip)
@@ -78,10 +78,11 @@ def _judged_line(
         raise UserError("evaluated with another tool", where=metrics, expected=tool, found=evaluated_by, hint=hint)
     used = record.get("flip")
     if flip is not None and used != flip:
-        raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
+        seen = int(used) if isinstance(used, bool) else used
+        raise UserError("evaluated with another FLIP", where=metrics, expected=int(flip), found=seen, hint=hint)
     for path, compiled in known.items():
         if compiled.model_sha256 != judged and compiled.origin != known[same[0]].origin:
-            raise UserError(f"not compiled as {same[0]}, the judged model", where=path, hint=hint)
+            raise UserError(f"not compiled in the same way as {same[0]}, the judged model", where=path, hint=hint)
     return line
 
 

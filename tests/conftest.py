@@ -99,7 +99,7 @@ def evaluated_demo(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> De
 
 @pytest.fixture(scope="module")
 def demo(evaluated_demo: DemoChain, tmp_path_factory: pytest.TempPathFactory) -> DemoChain:
-    """A copy of `evaluated_demo`, for the tests of a module, in this order."""
+    """A copy of `evaluated_demo` for the tests of a module, each of which starts with what the tests before it left."""
     return evaluated_demo.copy(tmp_path_factory.mktemp("demo"))
 
 

@@ -17,11 +17,10 @@ from onnx import helper
 from PIL import Image
 
 from hrnet.io.files import sha256_file
-from tests.support import ROOT
 from tests.support.checkout import Checkout
 from tests.support.onnx_models import CLASSES, classifier
+from tests.support.real_images import IMAGENET, needs_imagenet
 
-IMAGES = ROOT.parent / "shared/data/imagenet"
 LITE = {"lite0": (224, 256), "lite2": (260, 297)}  # crop and short side, pixels
 MEAN, STD = 127 / 255, 128 / 255
 
@@ -77,7 +76,7 @@ def test_eval_of_an_onnx_file(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no ImageNet images beside the repository")
+@needs_imagenet
 @pytest.mark.parametrize("name", sorted(LITE))
 def test_published_weights_on_imagenet_images(name: str, tmp_path: Path) -> None:
     """The first class of each image is torch's; uint8 inputs, fp16 inside and OpenVINO stay within a point."""
@@ -101,15 +100,15 @@ def test_published_weights_on_imagenet_images(name: str, tmp_path: Path) -> None
     )
     (tmp_path / f"{name}.yaml").write_text(f"MODEL: {{NAME: onnx}}\nINPUT: {{MEAN: {[MEAN] * 3}, STD: {[STD] * 3}}}\n")
     labels, wanted = [], []
-    for line in sorted((IMAGES / "val_label.txt").read_text().splitlines()):
+    for line in sorted((IMAGENET / "val_label.txt").read_text().splitlines()):
         file, _, label = line.rpartition(" ")
         with torch.inference_mode():
-            scores = net(torch.from_numpy(prepare(IMAGES / "val" / file, side, short))[None])
+            scores = net(torch.from_numpy(prepare(IMAGENET / "val" / file, side, short))[None])
         labels.append(int(label))
         wanted.append(int(scores.argmax()))
 
     checkout = Checkout(tmp_path)
-    evaluate(checkout, f"CFG={name}.yaml", f"ONNX={name}.onnx", f"DATASET={IMAGES}", model=name)
+    evaluate(checkout, f"CFG={name}.yaml", f"ONNX={name}.onnx", f"DATASET={IMAGENET}", model=name)
     folder = checkout.root / f"build/{name}/eval/imagenet-float32/onnxruntime-bs16-fp32"
     found = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [each["label"] for each in found] == labels and [each["classes"][0] for each in found] == wanted

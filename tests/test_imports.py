@@ -34,7 +34,7 @@ ALLOWED = {
     "postprocess": {"PIL", "cv2"},
     # outputs are read and ranked as make eval does
     "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
-    # a composer: the arithmetic of the stages behind HTTP
+    # requests are computed by the code of the stages
     "serve": {"starlette", "uvicorn", "prometheus_client", "cv2", "preprocess", "infer", "postprocess"},
     # candidates are what the emulators write, and operators are compared as make compare does
     "keep_float": {"onnx", "onnxruntime", "amct", "atc", "compare"},

@@ -32,7 +32,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def checkout(sources: Checkout) -> Iterator[Checkout]:
-    """A checkout without build/, of which a test must not change anything else that another one reads."""
+    """A checkout without build/. All tests share it, so they must not change other files that another test reads."""
     yield sources
     shutil.rmtree(sources.root / "build", ignore_errors=True)
 
@@ -282,7 +282,7 @@ def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> Non
 
 
 def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:
-    """In a dry run, with MODEL= as Checkout gives it left out; the same names as make's own."""
+    """Two dry runs have the same names. The one of make family must not have the MODEL= that Checkout.make adds."""
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = ["-n", f"PYTHON={sys.executable}", "DATASET=data/any", "BATCHES=1 2"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}

@@ -26,8 +26,8 @@ from tests.support import ROOT, fakes, tiny
 from tests.support.board import Board
 from tests.support.checkout import Checkout
 from tests.support.pose_run import write_runs
+from tests.support.real_images import COCO, needs_coco
 
-COCO = ROOT.parent / "shared/data/coco"
 MODEL, IMAGES = "tiny_pose", 5
 EMULATED, ASCEND = "onnxruntime-bs1-fp32", "ascend-bs1-Ascend310P3"
 CHAIN = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "postprocess.pose")
@@ -74,9 +74,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
 
 
 def compare(one: Path, other: Path, elsewhere: float = 0.0) -> None:
-    """The same people, and all of their keypoints to 1e-3 pixels but for the share `elsewhere`. A keypoint is the pixel
-    of a peak, or of the best sum of height and rounded distance of tags, moved a quarter to its larger neighbour: where
-    outputs differ by rounding, one of many thousands is another."""
+    """Check that both files have the same people, and that their keypoints are equal to 1e-3 pixels, except for the
+    fraction `elsewhere`. If outputs differ by rounding, another pixel may have the largest value; then a keypoint is
+    somewhere else."""
     found, expected = read_keypoints(one), read_keypoints(other)
     assert [person["image_id"] for person in found] == [person["image_id"] for person in expected]
     np.testing.assert_allclose([person["score"] for person in found], [person["score"] for person in expected], 1e-4)
@@ -145,7 +145,7 @@ def test_the_flip_test_can_be_turned_off(built: PoseCheckout) -> None:
 
 @pytest.mark.slow
 def test_parts_give_the_keypoints_of_all_images(built: PoseCheckout) -> None:
-    """As a dry run shows; finished parts are not computed again."""
+    """Finished parts are not computed again."""
     whole, tag = built.place("eval"), EMULATED
     names = [f"{tag}/keypoints.json", f"{tag}/predictions.jsonl"]
     undivided = [(whole / name).read_bytes() for name in names]
@@ -181,8 +181,8 @@ def visible(keypoints: list[float]) -> list[float]:
 
 @pytest.mark.slow
 def test_pytorch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
-    """With and without the flip test, each beside its like. The best people that the chain finds are the annotations,
-    so that AP is not 0, on images whose gear is upstream's size, so that torch finds the same."""
+    """The reference uses the flip test as the run does. The best people that the chain finds are the annotations, so
+    that AP is not 0. Only images whose gear is upstream's size are used, so that torch finds the same people."""
     images = Manifest.read(built.place("prep") / "manifest.json").images
     fit = [image.image_id for image in images if image.sides() == whole_size(image.width, image.height, 64)]
     best = sorted(read_keypoints(built.keypoints()), key=lambda person: -person["score"])
@@ -321,7 +321,7 @@ def test_outputs_of_the_oracle_give_the_drawn_people(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not COCO.is_dir(), reason="no images of coco beside this checkout")
+@needs_coco
 def test_outputs_of_the_oracle_give_the_people_of_coco(tmp_path: Path) -> None:
     found = oracle_ap(COCO, tmp_path, CONFIG, "--limit", "40")
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]

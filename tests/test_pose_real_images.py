@@ -23,21 +23,21 @@ from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
 from tests.support import ROOT
 from tests.support.coco_sets import FOLDER, PERSON, annotations, write_annotations
+from tests.support.real_images import COCO, needs_coco
 from tests.support.reference_pixels import aligned, normalise
 
-IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET", "")
 CFG = "configs/higher_hrnet_w32_512.yaml"
 GEARS = [(height, width) for height, width in load_config(ROOT / CFG).INPUT.GEARS]
 LONGS = list(range(512, 1025, 64))  # the model zoo's
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order differ by some 1e-5
-# A keypoint is on a pixel of the input or a quarter beside it, which nearly equal values decide. So a keypoint is the
-# same to 1e-3 pixels (to_image is float32 arithmetic) or another one; only few may be others.
+# Keypoints may differ by PIXELS (to_image computes in float32). Where two values are nearly equal, another pixel may be
+# chosen; OTHERS is the largest fraction of such keypoints.
 PIXELS, OTHERS = 1e-3, 0.01
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of coco beside this checkout"),
+    needs_coco,
     pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream"),
 ]
 
@@ -83,15 +83,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("pose_images")
     (place / "coco/annotations").mkdir(parents=True)
     (place / "coco/images").mkdir()
-    (place / "coco" / FOLDER).symlink_to(IMAGES / FOLDER)
+    (place / "coco" / FOLDER).symlink_to(COCO / FOLDER)
     listed = [
         {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
-        for image in read_annotations(annotations(IMAGES)).images
-        if (IMAGES / FOLDER / image.file_name).is_file()
+        for image in read_annotations(annotations(COCO)).images
+        if (COCO / FOLDER / image.file_name).is_file()
     ]
     write_annotations(place / "coco", {"images": listed, "annotations": [], "categories": [PERSON]})
     weights, onnx = place / "w32.pth", place / "model.onnx"
-    seeded = ["--cfg", CFG, "--images", IMAGES / FOLDER, "--output", weights, "--count", 4]
+    seeded = ["--cfg", CFG, "--images", COCO / FOLDER, "--output", weights, "--count", 4]
     python("-m", "benchmarks.seeded_checkpoint", *seeded)
     python("-m", "pth2onnx.pose", "--cfg", CFG, "--weights", weights, "--output", onnx)
     folders = ["--output", place / "prep", "--output_flip", place / "prep-flip"]
@@ -101,10 +101,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calls: list[object] = []
     (place / "theirs").mkdir()
     for image in images(place):
-        source = IMAGES / image.source
+        source = COCO / image.source
         if whole_size(image.width, image.height, 512) not in GEARS:
             source = place / f"{image.stem}.npy"
-            np.save(source, normalise(aligned(IMAGES / image.source, 512, LONGS)[0])[None])
+            np.save(source, normalise(aligned(COCO / image.source, 512, LONGS)[0])[None])
         calls += [source, place / "theirs" / image.stem]
     python("-c", NET, UPSTREAM, weights, *calls)
     return place

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from tests.support import ROOT
+from tests.support.real_images import IMAGENET, needs_imagenet
 
-IMAGES = ROOT.parent / "shared/data/imagenet"
 CFG = "configs/hrnet_w18.yaml"
 LOGIT_TOLERANCE = 1e-4  # float32 sums in another order differ by some 2e-5
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of imagenet beside this checkout"),
+    needs_imagenet,
 ]
 
 
@@ -32,9 +32,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, the inputs of all images, and torch's logits for them."""
     place = tmp_path_factory.mktemp("images")
     weights, manifest = place / "w18.pth", place / "prep/manifest.json"
-    python("benchmarks.seeded_checkpoint", "--cfg", CFG, "--images", IMAGES / "val", "--output", weights)
+    python("benchmarks.seeded_checkpoint", "--cfg", CFG, "--images", IMAGENET / "val", "--output", weights)
     preprocess(place / "prep", "float32")
-    evaluate = ["--cfg", CFG, "--weights", weights, "--manifest", manifest, "--dataset", IMAGES]
+    evaluate = ["--cfg", CFG, "--weights", weights, "--manifest", manifest, "--dataset", IMAGENET]
     python(
         "train.classification.reference", *evaluate, "--output", place / "torch.json", "--logits", place / "torch.npy"
     )
@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def preprocess(output: Path, dtype: str) -> None:
-    python("preprocess.classification", "--cfg", CFG, "--dataset", IMAGES, "--output", output, "--input_dtype", dtype)
+    python("preprocess.classification", "--cfg", CFG, "--dataset", IMAGENET, "--output", output, "--input_dtype", dtype)
 
 
 def stems(place: Path) -> list[str]:

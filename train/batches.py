@@ -143,7 +143,7 @@ def training_batches(samples: Samples, batch: int, workers: int, context: Distri
     keys = TrainingKeys(len(samples), batch, context)
     if not len(keys):
         expected = f"at least {batch * context.processes}, {batch} for each process"
-        hint = "use a smaller --batch_size, or more images"
+        hint = "give more images, or a smaller batch size: --batch_size; for make train, TRAIN in a copy of the config"
         raise UserError("too few images", where=samples.source, expected=expected, found=len(samples), hint=hint)
     return Batches(samples, keys, workers, context)
 

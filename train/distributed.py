@@ -101,9 +101,9 @@ def unused_npu(kind: str) -> Optional[str]:
     if kind == "npu" or not devices:
         return None
     torch_version = torch.__version__.partition("+")[0]
-    why, hint = "no NPU is available to torch_npu", "npu-smi info; make doctor"
+    why, hint = "no NPU is available to torch_npu", "check with npu-smi info and make doctor"
     if not importlib.util.find_spec("torch_npu"):
-        why, hint = "torch_npu is not installed", f"pip install torch-npu=={torch_version}"
+        why, hint = "torch_npu is not installed", f"{sys.executable} -m pip install torch-npu=={torch_version}"
     return f"WARNING: this run uses the {kind.upper()}, although {devices[0]} exists: {why}; {hint}"
 
 
@@ -126,7 +126,7 @@ def rank_and_world_size() -> tuple[int, int]:
         _number("LOCAL_RANK", 0)
         _number("MASTER_PORT", 1, 65535)
         if not os.environ.get("MASTER_ADDR"):
-            hint = f"MASTER_ADDR=<address of the process with RANK=0>, or {UNSET}"
+            hint = f"set MASTER_ADDR=<address of the process with RANK=0>, or {UNSET}"
             raise UserError(f"MASTER_ADDR is not set, but WORLD_SIZE={processes}", hint=hint)
     return rank, processes
 
@@ -171,9 +171,7 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
     else:
         count = getattr(torch, kind).device_count()
         if device.index >= count:
-            raise UserError(
-                "no such --device", expected=f"below {count}, the devices of this machine", found=device.index
-            )
+            raise UserError("no such --device", expected=f"below {count}, the number of devices", found=device.index)
         getattr(torch, kind).set_device(device)
     float32.compute_exactly()
     if not is_launched():

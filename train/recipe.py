@@ -39,7 +39,7 @@ def _has_bfloat16() -> bool:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last on the devices that compute it fastest. torch_npu 2.1 and later reject it."""
+    """Channels last on CPU and CUDA, where it is the fastest format. torch_npu 2.1 and later reject it."""
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 

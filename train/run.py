@@ -44,10 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train_epochs", type=integer(1), help="epochs (default: TRAIN.END_EPOCH)")
     parser.add_argument("--stop_step", type=integer(0), default=0, help="only time N steps; 0: train (%(default)s)")
     parser.add_argument(
-        "--workers", type=integer(0), help="processes that read images (default: WORKERS in the config)"
+        "--workers", type=integer(0), help="processes that read images (default: WORKERS, at most the cores / --nproc)"
     )
-    parser.add_argument("--threads", type=integer(1), help="CPU threads of each process")
-    parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help="mixed: autocast (%(default)s)")
+    parser.add_argument("--threads", type=integer(1), help="CPU threads of each process (default: automatic; pose: 1)")
+    text = "mixed: 16 bits by torch.autocast; auto: mixed if it is faster, for pose if FP16.ENABLED (%(default)s)"
+    parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help=text)
     parser.add_argument("--weights", type=Path, help="a checkpoint to start from")
     number: dict[str, Any] = {"type": integer(0), "default": 0}
     parser.add_argument("--device", "--device_id", **number, help="device of the first process (%(default)s)")

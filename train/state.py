@@ -94,7 +94,9 @@ class RunState:
     def resume(self, trainer: Trainer) -> None:
         """Load the checkpoint in the output directory, if it exists, into the trainer. Raises UserError if it belongs
         to a run with different settings, or if the disk has too little space for the next checkpoints."""
-        check_free_disk(self.output, BYTES * count_parameters(trainer.net), "give --output on a larger disk")
+        check_free_disk(
+            self.output, BYTES * count_parameters(trainer.net), "give --output <directory on a larger disk>"
+        )
         path = self.output / CHECKPOINT
         if not path.is_file():
             return

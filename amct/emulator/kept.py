@@ -17,8 +17,8 @@ ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
 def with_neighbours(model: onnx.ModelProto, skipped: Collection[str]) -> set[str]:
-    """The nodes `skipped`, and the operators other than layers that compute an input or read a result of a skipped
-    layer."""
+    """The nodes `skipped`, and the operators that compute an input or read a result of a skipped layer, unless they
+    are layers too."""
     made = {name: node for node in model.graph.node for name in node.output}
     found = set(skipped)
     for node in model.graph.node:

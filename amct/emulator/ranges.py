@@ -1,6 +1,6 @@
-"""Find the range of the values of a tensor from a histogram: from the minimum to the maximum, the range that contains a
-percentage of the values, or the range with the smallest Kullback-Leibler divergence. Memory does not grow with the
-number of images.
+"""Find the range of a tensor's values from a histogram by one of three methods: minimum and maximum; the range that
+contains a percentage of the values; or the range with the smallest Kullback-Leibler divergence. Memory does not grow
+with the number of images.
 
 A histogram covers -limit to limit, where limit is a power of two. If a value is larger, limit is doubled and pairs of
 bins are merged, so the bins nest exactly: the result does not depend on how the images are divided into batches.

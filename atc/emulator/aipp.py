@@ -1,7 +1,7 @@
 """Read an AIPP file (--insert_op_conf) and insert its arithmetic after the input of a model.
 
-AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 NHWC pixels, for any --input_format. Only static
-AIPP for RGB888_U8 with the model's image size is emulated. A file with other functions (crop, resize, padding, colour
+AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 NHWC pixels. Only static AIPP for RGB888_U8 with
+the model's image size is emulated. A file with other functions (crop, resize, padding, colour
 space, swapped channels, dynamic AIPP, another input) is rejected with E10055, and an invalid file with E10052. Values
 that AIPP ignores are ignored here too, such as crop sizes while crop is off.
 
@@ -82,9 +82,9 @@ class Aipp:
     var_reci: tuple[float, ...]
 
 
-def not_emulated(what: str) -> AtcError:
+def not_emulated(what: str, hint: str = "remove it") -> AtcError:
     """The error for a function of atc that is not emulated."""
-    reason = f"The emulator of atc does not support {what}: remove it, or run atc itself."
+    reason = f"The emulator of atc does not support {what}: {hint}, or run atc itself."
     return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
 
 

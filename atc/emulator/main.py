@@ -14,8 +14,8 @@ directories are equal. Exit code 0, or 255 with ATC's error message and no file.
   (atc.emulator.aipp). With fp16 the result of this arithmetic is rounded too.
 - A -1 in --input_shape remains a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded;
   infer.emulator rejects other shapes, as the device does.
-- For a model of amct.emulator, gears and --precision_mode=force_fp32 are rejected, as atc does for models of amct_onnx.
-  Gears are accepted if the model was quantized with -1 in --input_shape, which amct_onnx does not support.
+- For a model of amct.emulator, gears and --precision_mode=force_fp32 are rejected, as atc rejects them for models of
+  amct_onnx. Gears are accepted if the model was quantized with -1 in --input_shape, which amct_onnx does not support.
 - --out_nodes accepts only names of graph outputs.
 - Any name with the form of a chip's name is accepted: the list of chips depends on the release of atc.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
@@ -72,6 +72,7 @@ _ANY_VALUE = (
 # fmt: on
 PATHS = ("model", "output", "insert_op_conf", *flags.FILES, *flags.FOLDERS)
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
+USE_FP32 = "give --precision_mode=force_fp32 (PRECISION=fp32)"
 INT8_KEY = "amct.input_shape"  # metadata key of a model that amct.emulator quantized; the value has -1 for gears
 NOT_FOR_INT8 = (*GEAR_PARAMETERS, "input_shape_range")
 EMULATED: dict[str, tuple[str, ...]] = {
@@ -112,7 +113,8 @@ def check_int8(arguments: Mapping[str, str], model: onnx.ModelProto) -> None:
 
 
 def read_conf(path: str) -> str:
-    """The content of the --insert_op_conf file. Raises AtcError E10001 for a missing file (ATC's text) or E10052."""
+    """The content of the --insert_op_conf file. Raises AtcError: E10001 for a missing file (ATC's text),
+    E10052 for a file that is not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -190,7 +192,7 @@ def with_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
             raise ValueError(f"fp16 with onnxruntime {onnxruntime.__version__}, which removes the casts")
         return half.to_half(model, kept)
     except ValueError as error:
-        raise not_emulated(str(error)) from None
+        raise not_emulated(str(error), USE_FP32) from None
 
 
 def try_out(path: Path, inputs: Sequence[TensorInfo], argument: str, value: str) -> dict[str, list[int]]:

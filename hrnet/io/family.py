@@ -73,6 +73,8 @@ class Published:
             for column, field in LATENCIES.items():
                 times = getattr(model, field)
                 if times is not None and len(times) != len(tables.batches):
-                    expected = f"{len(tables.batches)} times"
-                    raise FormatError(f"{name}: {column}", where=path, expected=expected, found=len(times))
+                    expected = len(tables.batches)
+                    raise FormatError(
+                        f"{name}: wrong number of times for {column}", where=path, expected=expected, found=len(times)
+                    )
         return tables, models

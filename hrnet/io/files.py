@@ -53,7 +53,7 @@ def make_folder(path: AnyPath) -> Path:
     path.mkdir(FOLDER_MODE, exist_ok=True)  # never more permissions, even if the run is killed before chmod
     path.chmod(FOLDER_MODE)
     if (mode := path.stat().st_mode & 0o777) != FOLDER_MODE:
-        found, hint = f"{mode:04o}", "set BUILD= to another disk"
+        found, hint = f"{mode:04o}", "give BUILD=<directory on another disk>"
         raise UserError(
             "this disk does not store file modes", where=path, expected=f"{FOLDER_MODE:04o}", found=found, hint=hint
         )
@@ -130,7 +130,7 @@ def _lock(path: str, what: str, where: AnyPath) -> int:
             if isinstance(error, BlockingIOError):
                 hint = "wait until it ends, then run the same command again"
                 raise UserError(what, where=where, found=holder or None, hint=hint) from None
-            hint = "set BUILD= to another disk"
+            hint = "give BUILD=<directory on another disk>"
             raise UserError(f"cannot lock files on this disk: {error.strerror}", where=path, hint=hint) from None
         os.close(descriptor)
 
@@ -262,7 +262,7 @@ def relative_path(folder: AnyPath, name: str) -> str:
     return path
 
 
-def check_free_disk(folder: AnyPath, need: int, hint: str = "set BUILD= to a larger disk") -> None:
+def check_free_disk(folder: AnyPath, need: int, hint: str = "give BUILD=<directory on a larger disk>") -> None:
     """Raise UserError if the disk of `folder`, which need not exist yet, has less than `need` bytes free."""
     there = Path(folder).absolute()
     while not there.exists():

@@ -113,7 +113,7 @@ def keypoints_path(part: AnyPath) -> Path:
 
 
 def reference_path(part: AnyPath) -> Path:
-    """PyTorch's metrics of the same part."""
+    """The metrics of the reference (PyTorch or the ONNX file) for the same part."""
     return Path(part).with_suffix(".reference.json")
 
 

@@ -4,7 +4,8 @@ classification   {"source": "val/x.JPEG", "label": 3, "rank": 0, "classes": [3, 
                   "size": [500, 375]}
 pose             {"source": "images/val2017/x.jpg", "image_id": 139, "gear": [512, 704], "people": 2, "score": 0.83}
 
-rank          number of classes that are more probable than the label: a Top-N hit if below N
+rank          number of classes before the label in the order of probability (if equal, the lower index is first): a
+              Top-N hit if below N
 classes       the most probable classes, at most five, best first; -1: a background class that has no label
 probabilities of these classes: softmax, rounded to six decimals
 size          width and height of the image, pixels

@@ -34,7 +34,7 @@ OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and give the file in it"),
     (b"Rar!", "a RAR archive", "unpack it, and give the file in it"),
     (b"\x89HDF", "an HDF5 file", "HDF5 is a format of Keras; give a checkpoint of PyTorch"),
-    (b"IMOD", "a compiled model of atc", "OM={path}"),
+    (b"IMOD", "a compiled model of atc", "give OM={path}"),
     (b"%PDF-", "a PDF file", "give another file"),
     (b"GGUF", "a GGUF file", "give another file"),
 )
@@ -80,7 +80,7 @@ def recognise(path: AnyPath) -> Optional[Kind]:
     if re.match(rb"\x80[\x02-\x05]", head):
         return _pickle(path)
     if ONNX_START.match(head):
-        return Kind(ONNX, f"ONNX={quoted}")
+        return Kind(ONNX, f"give ONNX={quoted}")
     return _text(path, head)
 
 
@@ -107,7 +107,7 @@ def _zip(path: Path) -> Kind:
         return Kind(f"a damaged zip archive ({cut})", DOWNLOAD_AGAIN)
     pure = [PurePosixPath(name) for name in names]
     if any("code" in name.parts[:-1] and name.suffix == ".py" for name in pure):
-        return Kind(TORCHSCRIPT, f"TS={shlex.quote(str(path))}")
+        return Kind(TORCHSCRIPT, f"give TS={shlex.quote(str(path))}")
     if any(name.name == "data.pkl" for name in pure):
         return Kind(CHECKPOINT, "")
     if any(name.name in ("serialized_exported_program.json", "archive_format") for name in pure):
@@ -140,7 +140,7 @@ def _tar(path: Path, name: str) -> Optional[Kind]:
 def _archive(name: str, command: str, names: list[str]) -> Kind:
     inside = [each for each in names if each.endswith(SUFFIXES)]
     variable = {".onnx": "ONNX", ".ts": "TS"}.get(PurePosixPath(inside[0]).suffix, "WEIGHTS") if inside else ""
-    give = f", then {variable}={shlex.quote(inside[0])}" if inside else ", and give the file in it"
+    give = f", then give {variable}={shlex.quote(inside[0])}" if inside else ", and give the file in it"
     return Kind(f"{name} of {first_few(inside or names) or 'nothing'}", command + give)
 
 
@@ -182,5 +182,5 @@ def _folder(path: Path) -> Kind:
         output = shlex.quote(f"{path.with_suffix('')}.single.pth")
         return Kind("a distributed checkpoint", f"{command} {shlex.quote(str(path))} {output}")
     inside = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(SUFFIXES))
-    give = f"WEIGHTS={shlex.quote(str(path / inside[0]))}" if inside else "give a file"
+    give = f"give WEIGHTS={shlex.quote(str(path / inside[0]))}" if inside else "give a file"
     return Kind(f"a directory{f' of {first_few(inside)}' if inside else ''}", give)

@@ -1,7 +1,7 @@
 """Read and write JSON records as dataclasses; keys and types are checked. docs/formats.md lists the records.
 
-A record is one JSON object with "kind", "format_version" and the fields of its dataclass. It has one line for each key
-and for each entry of its value, so that grep finds one of 50,000 images.
+A record is one JSON object with "kind", "format_version" and the fields of its dataclass. It has one line for each key,
+and for each entry of an object or a list of objects, so that grep finds one of 50,000 images.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
 
 
 def record_text(kind: str, content: Mapping[str, Any]) -> str:
-    """The text of a record: JSON with one line for each key, and for each entry of its value."""
+    """The text of a record: JSON with one line for each key, and for each entry of an object or a list of objects."""
     record = {"kind": kind, "format_version": FORMAT_VERSION, **content}
 
     def value_text(value: Any) -> str:

@@ -56,8 +56,8 @@ def read_txt(path: AnyPath, hint: Optional[str] = None) -> np.ndarray:
 
 
 def read_output(path: AnyPath, dtype: str = "float32", hint: Optional[str] = None) -> np.ndarray:
-    """Read one output of one image in the format of its extension; a bin has no shape and is returned flat. `hint`: the
-    command that writes the outputs again."""
+    """Read one output (or the input) of one image in the format of its extension; a bin has no shape and is returned
+    flat. `hint`: the command that writes the files again."""
     path = Path(path)
     try:
         if path.suffix == ".npy":
@@ -74,10 +74,10 @@ def read_output(path: AnyPath, dtype: str = "float32", hint: Optional[str] = Non
                 raise FormatError(f"not a {dtype} tensor", where=path, found=f"{size} bytes", hint=hint)
             return np.fromfile(path, dtype=np.dtype(dtype).newbyteorder("<"))
     except FileNotFoundError:
-        raise FormatError("output is missing", where=path, hint=hint) from None
+        raise FormatError("file is missing", where=path, hint=hint) from None
     except (ValueError, EOFError) as error:
-        raise FormatError(f"not a readable output: {error}", where=path, hint=hint) from None
-    raise FormatError("unknown output format", where=path, expected="bin, npy or txt")
+        raise FormatError(f"not a readable tensor: {error}", where=path, hint=hint) from None
+    raise FormatError("unknown tensor format", where=path, expected="bin, npy or txt")
 
 
 def write_output(path: AnyPath, tensor: np.ndarray) -> None:

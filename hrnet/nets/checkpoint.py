@@ -137,7 +137,9 @@ def _read_safetensors(path: Path) -> Any:
     try:  # imported here, since only this format needs it
         from safetensors.torch import load_file
     except ModuleNotFoundError:
-        raise UserError("safetensors is not installed", where=path, hint="pip install safetensors") from None
+        raise UserError(
+            "safetensors is not installed", where=path, hint=f"{sys.executable} -m pip install safetensors"
+        ) from None
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:

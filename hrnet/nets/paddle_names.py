@@ -18,8 +18,8 @@ FIRST = re.compile(r"(.*\.)?conv_layer1_1\.conv\.weight")  # only HRNet's state 
 
 
 def _fuse(match: re.Match[str]) -> str:
-    """Upstream's path of PaddleClas' N-th layer that resizes branches. N counts all halvings of the first source branch
-    of the first target branch, then the next source branch, and so on."""
+    """Upstream's path of PaddleClas' N-th layer that resizes branches. The layers are numbered by target branch, then
+    by source branch, then by halving."""
     stage, module, number = match.groups()
     branches = int(stage)
     paths = [

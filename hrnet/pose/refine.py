@@ -21,7 +21,7 @@ from hrnet.pose.peaks import subpixel_positions
 BLOCK = 4  # pixels, one cell of output1
 AROUND = np.ones((3, 3), np.uint8)
 FIRST = 16  # strips of the map; the most promising block of each is computed first
-ENDS = (64, 320, 1344)  # number of blocks after each further round; if more remain, the whole map is faster
+ENDS = (64, 320, 1344)  # blocks of a joint computed by the end of each round; if more remain, the whole map is faster
 AT_ONCE = 20000  # blocks computed at once, to limit the memory
 
 

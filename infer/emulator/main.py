@@ -4,7 +4,8 @@
         --input build/hrnet_w18/prep/imagenet-float32 --output build/hrnet_w18/out/imagenet-float32 \\
         --output_dirname onnxruntime-bs16-fp32 --batchsize 16 --device 0 --runtime onnxruntime
 
-Reads    a model compiled by the emulator of atc; the .bin and .npy files of --input, in natural order
+Reads    a model compiled by the emulator of atc or by pth2onnx.static; the .bin and .npy files of --input, in natural
+         order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json
 Pure     without --input one batch of --pure_data_type is computed --loop times; its outputs are pure_infer_data_<k>
 Exits    0 done, 2 invalid argument or no such runtime, 1 any other error
@@ -120,7 +121,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="BIN")
     parser.add_argument("--batchsize", type=int, help="only used to compute the throughput")
     parser.add_argument("--warmup_count", type=integer(0), default=1)
-    parser.add_argument("--device", default="0", help="0, or a CUDA device for torchscript")
+    parser.add_argument("--device", default="0", help="0; for torchscript a CUDA device, for torch_aie an NPU")
     parser.add_argument("--divide_input", type=boolean, default=False, help="ignored: there is only one device")
     parser.add_argument(
         "--auto_set_dymdims_mode", type=boolean, default=False, help="each .npy sets the shape of a model with gears"

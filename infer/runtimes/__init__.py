@@ -1,5 +1,5 @@
-"""The runtimes of the emulator of ais_bench and, for `make serve`, of ais_bench itself (`ascend`), one module each. A
-module is imported when it is needed."""
+"""The runtimes, one module each: those of ais_bench's emulator and, for `make serve`, `ascend`, which calls ais_bench.
+A module is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_device(name: str, device: str) -> None:
     """Raise UserError unless `device` is one device number that the runtime `name` supports; most support only 0."""
     if device == "0" or (name in WITH_DEVICES and device.isdecimal()):
         return
-    hint = "DEVICE=0, or BACKEND=ascend for several devices"
+    hint = "use DEVICE=0, or BACKEND=ascend for several devices"
     if name in WITH_DEVICES:
         what = "the emulator of ais_bench uses one device at a time"
         raise UserError(what, expected="--device with one number", found=device, hint=hint)

@@ -33,7 +33,7 @@ class OpenVino(Runtime):
             graph = core.read_model(model)
             types = {output.get_element_type() for op in graph.get_ops() for output in op.outputs()}
             if openvino.Type.f16 in types:
-                hint = "BACKEND=onnxruntime, or PRECISION=fp32"
+                hint = "use BACKEND=onnxruntime, or PRECISION=fp32"
                 raise UserError("openvino would compute it in float32", where=model, found="float16 inside", hint=hint)
             self.compiled = core.compile_model(graph, DEVICE, settings)
             dims = graph.get_rt_info(GEARS).value if graph.has_rt_info(GEARS) else ""

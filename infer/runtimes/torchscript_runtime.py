@@ -1,8 +1,9 @@
 """TorchScript in torch: on a CUDA device if torch has CUDA, else on the CPU.
 
-On the CPU requests run in parallel with one core each. They use channels-last layout, which is fastest in oneDNN, and a
-frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one after another.
-There fp32 means float32 without TF32, and fp16 means that weights and inputs are float16. Outputs are always float32.
+On the CPU requests run in parallel, each with its share of the cores. They use channels-last layout, which is fastest
+in oneDNN, and a frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one
+after another. There fp32 means float32 without TF32, and fp16 means that weights and inputs are float16. Outputs are
+always float32.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class TorchScript(Runtime):
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
         if self.device == "cpu":
             if half:
-                hint = "PRECISION=fp32, or BACKEND=onnxruntime"
+                hint = "use PRECISION=fp32, or BACKEND=onnxruntime"
                 raise UserError("float16 needs CUDA", where=model, found="only a CPU", hint=hint)
             self.requests = requests
             self.module = load_module(model)

@@ -1,4 +1,4 @@
-"""Chips: their names for atc, names that only atc knows, and chips without AIPP, tuning or more gears."""
+"""Chips: their names for atc, names that only atc knows, and what some of them lack: AIPP, tuning, 256 gears."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_poses_are_compared_with_a_peer(monkeypatch: pytest.MonkeyPatch, capsys:
     call = ["--peer", ".", "--people", "2", "0", "--scenes", "1", "--rounds", "1"]
     assert pose_decode.main(call) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1 scenes of 160 x 128, ") and lines[0].endswith("keypoints equal to 1e-3 px")
+    assert lines[0].startswith("1 scenes of 160 x 128, ") and lines[0].endswith("keypoints within 1e-3 pixels")
     assert re.fullmatch(r"  2 people: .* ms \(maps .*, refine .*\), upstream .* ms, .* x upstream", lines[1])
     assert lines[2].startswith("  0 people: ")
 

@@ -13,7 +13,7 @@ from hrnet.cli import WorkFailed
 
 
 @pytest.mark.slow
-def test_all_four_runtimes_are_timed(
+def test_all_four_candidates_are_timed(
     torchscript_files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torchscript, "cores", lambda: 1)  # two threads are slower on such small layers

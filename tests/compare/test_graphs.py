@@ -49,7 +49,7 @@ def chain(*names: str, **changes: list[str]) -> onnx.ModelProto:
     return model_of(nodes, {"image": [1, 2]}, {names[-1]: [1, 2]})
 
 
-def test_tensors_of_one_graph_only_belong_to_the_next_part() -> None:
+def test_tensors_that_only_one_graph_has_belong_to_the_next_part() -> None:
     graphs = Graph(chain("a", "b", "c", "d")), Graph(chain("a", "x", "d"))
     matched = match(*graphs)
     assert matched == {"a": ["a"], "d": ["d"]}

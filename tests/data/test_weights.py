@@ -357,7 +357,7 @@ def test_too_little_disk_is_reported_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 10_000_000))
     assert download(f"{server.url}/file.pth") == 2
     line = error(capsys)
-    assert "w: " in line and "(expected 60.0 MB, found 10.0 MB); give WEIGHTS= on a larger disk" in line
+    assert "w: " in line and "(expected 60.0 MB, found 10.0 MB); give WEIGHTS=<file on a larger disk>" in line
     assert files() == []
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config, named_files
+from hrnet.config import CONFIGS, add_cfg_argument, check_same_config, config_sha256, load_config, named_files
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests.support import coco_sets, tiny
 
@@ -214,6 +214,22 @@ def test_a_users_upstream_file_loads_and_means_the_same_model(write):
     assert config.TRAIN.LR == 1.0
     assert config.GPUS == (0, 1, 2, 3)
     assert config_sha256(config) == config_sha256(load_config(CONFIGS / "hrnet_w18.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("other", "expected configs/small.yaml, found other); give MODEL"),
+        ("small", "found small with other values); restore configs/small.yaml, or export and compile the model again"),
+    ],
+)
+def test_a_model_of_another_config_or_of_one_that_was_edited(model, parts):
+    where, cfg = "small.om", Path("configs/small.yaml")
+    for metadata in ({}, {"model": "other"}, {"model": model, "config_sha256": "a"}):
+        check_same_config(metadata, "a", cfg, where, "another config", "give MODEL")
+    with pytest.raises(UserError) as error:
+        check_same_config({"model": model, "config_sha256": "b"}, "a", cfg, where, "another config", "give MODEL")
+    assert str(error.value).startswith("small.om: another config (") and parts in str(error.value)
 
 
 def test_the_hash_depends_only_on_the_model_and_its_input(write):

@@ -30,7 +30,7 @@ def test_gears_are_chosen_as_by_the_model_zoo(width: int, height: int) -> None:
 @pytest.mark.parametrize(
     ("size", "offered", "chosen"),
     [
-        ((640, 480), [(512, 512), (512, 1024)], (512, 1024)),  # 704 is nearer to 512, which would cut it
+        ((640, 480), [(512, 512), (512, 1024)], (512, 1024)),  # the image needs 704: 512 is nearer, but would crop it
         ((640, 480), [(512, 1024), (512, 704)], (512, 704)),  # in any order
         ((640, 480), [(512, 512)], (512, 512)),
         ((480, 640), [(512, 512), (512, 704)], (512, 512)),
@@ -44,7 +44,9 @@ def test_gears_are_chosen_as_by_the_model_zoo(width: int, height: int) -> None:
         ((1000, 1001), [], (512, 512)),  # 512.512, cut to an integer as upstream does
     ],
 )
-def test_the_nearest_gear_is_chosen(size: tuple[int, int], offered: list[tuple[int, int]], chosen: object) -> None:
+def test_the_shortest_gear_that_holds_the_image_is_chosen(
+    size: tuple[int, int], offered: list[tuple[int, int]], chosen: object
+) -> None:
     assert gears.choose(*size, 512, offered) == chosen
 
 

@@ -17,7 +17,7 @@ from tests.support import ROOT
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A call gave LIMIT, which was another one before, and BATCH, which is new. SOC is from an earlier call."""
+    """A call gave LIMIT=9 instead of the remembered 3, and BATCH, which had no value. SOC is from an earlier call."""
     folder, before = tmp_path / "settings", tmp_path / ".settings_before.x"
     for name, path, text in (
         ("LIMIT", folder, "LIMIT ?= 9\n"),
@@ -93,7 +93,7 @@ def test_a_removed_file_stops_nothing(settings: Path, capsys: pytest.CaptureFixt
     assert line.endswith(" LIMIT=9") and not list(settings.parent.glob(".settings_before*"))
 
 
-def test_a_reset_value_returns_without_being_listed(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_given_as_empty_is_restored_but_not_listed(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (settings / "LIMIT.mk", settings.parent / ".settings_before.x/LIMIT.given"):
         path.write_text("LIMIT ?= \n")
     assert stage(UserError("no such file")) == 2

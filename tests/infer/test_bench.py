@@ -238,8 +238,8 @@ def test_the_page_has_a_row_for_each_batch() -> None:
     machine = {"processor": "Kunpeng 920", "kind": "aarch64", "cores": 4}
     found = BenchRecord({}, "ais_bench", ["0"], "Ascend310", 20, True, machine, {"python": "3.9.2"}, [row])
     assert bench_table.table(found) == (
-        "ais_bench, Ascend310, device 0; 20 batches each; files to files including the tool's start and model "
-        "loading.\n\n"
+        "ais_bench, Ascend310, device 0; 20 batches each; the rate from files to files includes the tool's start and "
+        "model loading.\n\n"
         "| batch | device images/s | ms/image, mean | batch ms, median | batch ms, 99% | files to files images/s "
         "| card images/s |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
@@ -374,7 +374,7 @@ def test_rows_of_another_version_of_the_tool_are_removed(
     assert npu(batches=BATCHES) == 0
     old = BenchRecord.read("bench/x.json")
     new = bench_table.with_others(old, replace(old, tool="ais_bench 0", rows=old.rows[1:]))
-    assert new.rows == old.rows and "by ais_bench 0: batch 4\n" in capsys.readouterr().out
+    assert new.rows == old.rows and "with ais_bench 0: batch 4\n" in capsys.readouterr().out
 
 
 def test_kept_rows_survive_a_kill(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

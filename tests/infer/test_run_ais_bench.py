@@ -84,7 +84,7 @@ def test_a_missing_summary_is_an_error(
     assert not Path("out/run_run.json").exists()
 
 
-def test_an_output_directory_with_too_wide_a_mode_is_rejected(
+def test_an_output_directory_with_too_many_permissions_is_rejected(
     images: np.ndarray, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("out").mkdir()

@@ -59,6 +59,13 @@ def test_sigterm_ends_all_processes() -> None:
     assert attached.KILLED == 128 + signal.SIGKILL
 
 
+def test_sigterm_after_the_end_of_the_command_changes_nothing() -> None:
+    """It once waited for ever for the lock that its own thread had."""
+    code = "import os, signal; from make import attached; attached.run(['true']); os.kill(os.getpid(), signal.SIGTERM)"
+    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=ROOT, timeout=60)
+    assert done.returncode == 0
+
+
 def test_a_command_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         attached.main([])

@@ -26,9 +26,10 @@ def python(*installed: str) -> str:
 def test_a_missing_package_is_named_and_the_backend_is_not_remembered(goal: str, backend: str, package: str) -> None:
     Path("a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     images = {"IMAGES": "a.jpg"} if goal == "predict" else {}
-    line = rejected(goal, BACKEND=backend, PYTHON=python("numpy"), **images)
+    given = python("numpy")
+    line = rejected(goal, BACKEND=backend, PYTHON=given, **images)
     assert line.startswith(f"BACKEND={backend}: ") and f"fake_python cannot import {package} (exit 1)" in line
-    assert line.endswith(f'; pip install ".[{package}]", or make setup')
+    assert line.endswith(f'; {given} -m pip install ".[{package}]", or make setup')
 
 
 def test_the_hint_on_a_board_can_be_pasted_there(monkeypatch: pytest.MonkeyPatch) -> None:

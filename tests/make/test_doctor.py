@@ -49,7 +49,7 @@ def test_the_report_of_a_machine_without_an_npu(place: Path, capsys: pytest.Capt
     assert lines["python"] == f"{platform.python_version()} on {platform.machine()}, {sys.executable}"
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
-    assert lines["resize"].startswith("compiled" if COMPILED else "Pillow")
+    assert lines["resize"].startswith("in C" if COMPILED else "Pillow")
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
     assert lines["ais_bench"] == "not found by python3: No such file or directory"
     assert lines["chip"] == "unknown without npu-smi"
@@ -189,6 +189,27 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files would be rejected"
 
 
+def test_a_data_set_that_does_not_exist_is_missing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(DATASET="gone") == 2
+    shown = capsys.readouterr()
+    assert report(shown.out)["data set"] == "gone is missing" and "missing: gone: no such data set" in shown.err
+    assert report(shown.out)["disk"].endswith(" GB free"), "the number of images is not known"
+    (place / "empty").mkdir()
+    assert call(DATASET="empty") == 2
+    assert report(capsys.readouterr().out)["data set"] == "empty: no images"
+
+
+def test_a_missing_checkpoint_is_downloaded_only_to_its_default_path(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(REFERENCE="torch") == 2
+    assert "weights/m.pth: no such checkpoint; make weights MODEL=m " in capsys.readouterr().err
+    assert call(REFERENCE="torch", WEIGHTS="my.pth") == 2
+    hint = "give WEIGHTS=<file>; or make weights MODEL=m "
+    err = capsys.readouterr().err
+    assert f"my.pth: no such checkpoint; {hint}" in err and err.endswith(" WEIGHTS=weights/m.pth\n")
+
+
 def test_coco_sets_are_read_and_both_passes_need_disk(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +254,7 @@ def test_the_doctor_works_without_packages(place: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = (line for line in done.stderr.splitlines() if "not installed; " in line and "torch_npu" not in line)
-    assert line.endswith('; pip install ".[torch]", or make setup'), "one command for all"
+    assert line.endswith(f'; {sys.executable} -m pip install ".[torch]", or make setup'), "one command for all"
     named = set(line.split(": ")[2].split(", "))
     assert named > {"numpy", "onnx", "onnxruntime", "Pillow", "PyYAML", "tqdm", "yacs", "torch"}
     assert "Traceback" not in done.stderr

@@ -45,12 +45,16 @@ def test_a_missing_torch_npu_beside_an_npu_is_a_warning(
     assert call() == 0, "inference does not need it"
     out, err = capsys.readouterr()
     (line,) = warnings(err)
-    assert "davinci0" in line and "pip install torch-npu==2.6.0" in line
+    assert "davinci0" in line and f"{sys.executable} -m pip install torch-npu==2.6.0" in line
     assert report(out)["torch_npu"].startswith("not installed")
     versions["torch-npu"] = "2.6.0"
     assert call() == 0
     out, err = capsys.readouterr()
     assert err == "" and report(out)["torch_npu"] == "2.6.0"
+    versions.update({"torch": "", "torch-npu": ""})
+    call()
+    (line,) = warnings(capsys.readouterr().err)
+    assert "torch --index-url https://download.pytorch.org/whl/cpu" in line, "PyPI's torch may be a CUDA build"
 
 
 def test_a_cuda_torch_beside_torch_npu_is_a_warning(
@@ -106,7 +110,7 @@ def test_two_opencvs_are_a_warning(
     versions.update({"opencv-python": "4.10.0.84"})
     assert call() == 0
     (line,) = warnings(capsys.readouterr().err)
-    assert "pip uninstall opencv-python opencv-python-headless" in line
+    assert "pip uninstall -y opencv-python opencv-python-headless;" in line
     versions.update({"opencv-python-headless": ""})
     call()
     assert not warnings(capsys.readouterr().err), "one of them is enough"

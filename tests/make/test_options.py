@@ -232,7 +232,7 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
     (tmp_path / "kept").rename(odd / "configs")
     (tmp_path / "data").rename(odd / "data")
     monkeypatch.chdir(odd)
-    for goals in ("eval", "infer", "bench"):
+    for goals in ("eval", "infer", "bench", "qps", "compare"):
         line = rejected(goals)
         assert line.startswith("BUILD=build: ") and str(odd / "build") in line
     assert resolve("om")["BACKEND"] == "ascend", "atc gets relative paths"
@@ -296,6 +296,19 @@ def test_a_checkpoint_that_is_to_be_downloaded_may_be_missing() -> None:
 def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
     line = rejected(unknown=name)
     assert line.startswith(f"{name}: ") and (near or "make help") in line
+
+
+def test_variables_of_the_environment_may_follow_make() -> None:
+    """`make cluster RAY_ADDRESS=head:6379` exports it to the script, as `RAY_ADDRESS=head:6379 make cluster` does."""
+    resolve("cluster", unknown="RAY_ADDRESS", SHARDS="2")
+    resolve("weights", unknown="HF_ENDPOINT")
+
+
+def test_make_doctor_before_make_setup_is_rejected_in_one_line() -> None:
+    assert rejected("doctor", PYTHON=".venv/bin/python").startswith(
+        "PYTHON=.venv/bin/python: no such interpreter; run make setup"
+    )
+    resolve("doctor")
 
 
 @pytest.mark.parametrize(
@@ -444,3 +457,11 @@ def test_train_and_gears_report_what_they_ignore(
     notes = [line for line in capsys.readouterr().err.splitlines() if "is ignored" in line]
     assert [line.split()[0] for line in notes] == sorted(ignored)
     assert all("uses only CFG and DATASET" in line for line in notes)
+
+
+def test_ignored_batch_names_all_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    resolve("bench", BATCH="4")
+    resolve("bench qps", BATCH="4")
+    lines = capsys.readouterr().err
+    assert "BATCH=4 is ignored: make bench uses BATCHES" in lines
+    assert "BATCH=4 is ignored: make bench and make qps use BATCHES" in lines

@@ -18,7 +18,7 @@ def lists(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "tag", "inside", "variant"),
+    ("given", "tag", "precision", "variant"),
     [
         ({"PRECISION": "int8"}, "onnxruntime-bs16-int8", "", ""),
         ({"PRECISION": "int8", "KEEP_FLOAT": "auto"}, "onnxruntime-bs16-int8-keep-auto", "int8", "keep-auto"),
@@ -32,9 +32,9 @@ def lists(checkout: Path) -> None:
         ),
     ],
 )
-def test_names_of_products(given: dict[str, str], tag: str, inside: str, variant: str) -> None:
+def test_names_of_products(given: dict[str, str], tag: str, precision: str, variant: str) -> None:
     found = resolve(**given)
-    assert (found["TAG"], found["KEPT_INSIDE"], found["INT8_VARIANT"]) == (tag, inside, variant)
+    assert (found["TAG"], found["KEEP_PRECISION"], found["INT8_VARIANT"]) == (tag, precision, variant)
     assert found["TARGET"] in found["BENCH"] and found["TARGET"] in found["QPS"]
 
 
@@ -65,7 +65,7 @@ def test_keep_float_without_effect_is_reported(given: dict[str, str], capsys: py
     for name in ("my.onnx", "my.onnx.json"):
         Path(name).touch()
     found = resolve(KEEP_FLOAT="auto", **given)
-    assert found["KEPT_INSIDE"] == "" and "keep" not in found["TAG"]
+    assert found["KEEP_PRECISION"] == "" and "keep" not in found["TAG"]
     assert "KEEP_FLOAT=auto is ignored" in capsys.readouterr().err
 
 

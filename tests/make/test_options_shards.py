@@ -121,12 +121,12 @@ def test_invalid_shards_are_rejected(goals: str, given: dict[str, str], parts: t
 
 
 @pytest.mark.parametrize(("chunk", "expected"), [("20", "SHARDS=3"), ("7", "SHARDS=9"), ("100", "SHARDS=1")])
-def test_chunk_names_the_number_of_parts(chunk: str, expected: str) -> None:
+def test_the_error_for_the_old_variable_chunk_names_shards(chunk: str, expected: str) -> None:
     line = rejected(DATASET=listed(60), CHUNK=chunk)
     assert f"CHUNK={chunk}" in line and expected in line and "remembered" not in line
 
 
-def test_a_remembered_chunk_names_its_file() -> None:
+def test_the_error_for_a_remembered_chunk_names_its_file() -> None:
     settings = Path("build/net/settings")
     settings.mkdir(parents=True)
     (settings / "CHUNK.mk").write_text("CHUNK ?= 20\n")

@@ -120,7 +120,10 @@ DIFFERENT = {
         "simplejpeg: not installed",
     ),
     "disk space": (
-        Outcome(code=2, output="make doctor: missing: build: 0.1 GB free, 7 GB needed; set BUILD= to a larger disk\n"),
+        Outcome(
+            code=2,
+            output="make doctor: missing: build: 0.1 GB free, 7 GB needed; give BUILD=<directory on a larger disk>\n",
+        ),
         "7 GB needed; start Ray there with TMPDIR=",
     ),
     "data": (Outcome(code=2, output="make.machine: error: /data: no data set\n"), "used: /data: no data set"),

@@ -55,7 +55,7 @@ def test_the_metrics_record_has_this_content(run: Run) -> None:
         "reference": None,
         "drop": None,
         "verdict": "not judged",
-        "why": "no reference is known; give REFERENCE=torch or the metrics record of a run on the same images",
+        "why": "no reference is known; give REFERENCE=torch or REFERENCE=<metrics record of a run on the same images>",
         "warning": at_chance(0, 3)[0],  # the interval begins at 30.1%
         "images_sha256": Manifest.read(run.manifest).images_sha256(),
         "evaluated": {

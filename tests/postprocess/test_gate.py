@@ -88,7 +88,7 @@ def test_only_references_that_the_model_can_have_are_proposed(
     config = SCHEMAS[network]()
     assert re.findall("REFERENCE=([a-z]+)", other_references(config)) == [accepted]
     monkeypatch.setattr(hrnet, "BOARD", True)
-    assert "REFERENCE=" not in other_references(config), "a board lacks the files to measure one"
+    assert not re.findall("REFERENCE=([a-z]+)", other_references(config)), "a board lacks the files to measure one"
 
 
 def test_a_reference_on_other_images_does_not_judge() -> None:

@@ -251,7 +251,7 @@ PEOPLE = results(SCENE, 1, 6.0)
 
 
 def divide_people(run: PoseRun, folder: Path, count: int) -> Path:
-    """The parts of a run whose only part exists."""
+    """Divide the only part of a run into `count` parts, with a reference for each; return their directory."""
     whole = Part.read(run.part)
     lines, people = (
         list(read_predictions(predictions_path(run.part), PosePrediction)),

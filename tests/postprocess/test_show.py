@@ -139,7 +139,7 @@ def person(image: int, score: float, **joints: tuple[float, float, float]) -> di
 
 
 def evaluated(run: PoseRun, people: list[dict[str, Any]]) -> PoseRun:
-    """The joined files of an evaluation that found these people."""
+    """The files of an evaluation that found these people."""
     assert merge.main(run.find(people).merge_arguments()) == 0
     return run
 

@@ -42,10 +42,9 @@ from tests.support.image_sets import (
 )
 from tests.support.preprocess_runs import MANY, many_images, start_many, times
 from tests.support.processes import group_is_gone
+from tests.support.real_images import IMAGENET, needs_imagenet
 from tests.support.reference_pixels import reference
 from tests.support.reference_pixels import resize as pil_resize
-
-IMAGES = ROOT.parent / "shared/data/imagenet"
 
 
 def small(path: Path) -> bytes:
@@ -92,11 +91,11 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
         assert (output / f"{image.stem}.bin").read_bytes() == expected, image.source
 
 
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of imagenet beside this checkout")
+@needs_imagenet
 def test_all_real_images_equal_the_reference(output: Path) -> None:
-    assert main(["hrnet_w18", str(IMAGES), str(output)]) == 0
-    images = read_checked(IMAGES, output, 256, 224)
-    labels = read_labels(IMAGES / "val_label.txt")
+    assert main(["hrnet_w18", str(IMAGENET), str(output)]) == 0
+    images = read_checked(IMAGENET, output, 256, 224)
+    labels = read_labels(IMAGENET / "val_label.txt")
     assert {image.source[len("val/") :]: image.label for image in images} == labels
     assert len(images) == 200
 

@@ -19,12 +19,12 @@ from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
 from preprocess.pose import main
-from tests.support import ROOT, coco_sets
+from tests.support import coco_sets
 from tests.support.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
 from tests.support.image_sets import contents, noise, record
+from tests.support.real_images import COCO, needs_coco
 from tests.support.reference_pixels import aligned, normalise
 
-IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET")  # a checkout of HRNet/HigherHRNet-Human-Pose-Estimation aa23881
 
 
@@ -130,25 +130,25 @@ def test_gears_are_read_from_a_file(
     assert record(prep / "settings.json")["settings"]["gears"] == [[64, 192], [192, 64]]
 
 
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of coco beside this checkout")
+@needs_coco
 def test_real_images_equal_the_reference(prep: Path) -> None:
-    given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(IMAGES), "--output", str(prep), "--limit", "12"]
+    given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(COCO), "--output", str(prep), "--limit", "12"]
     assert main(given) == 0
     images = manifest(prep).images
     assert len(images) == 12
     for image in images:
-        pixels, center, scale = aligned(IMAGES / image.source, 512, list(range(512, 1025, 64)))
+        pixels, center, scale = aligned(COCO / image.source, 512, list(range(512, 1025, 64)))
         assert (image.center, image.scale) == (center, scale)
         assert (prep / f"{image.stem}.npy").read_bytes()[128:] == normalise(pixels).tobytes(), image.source
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of coco beside this checkout")
+@needs_coco
 @pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream")
 def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
     """Upstream has no gears; without gears all inputs are equal."""
     cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n" + coco_sets.DECODING
-    given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(IMAGES), "--output", str(prep)]
+    given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(COCO), "--output", str(prep)]
     assert main([*given, "--input_dtype", "uint8"]) == 0
     code = (
         "import json, sys, cv2, numpy as np\n"
@@ -163,7 +163,7 @@ def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
         "    print(json.dumps([center.tolist(), scale.tolist()]))\n"
     )
     images = manifest(prep).images
-    pairs = [str(path) for image in images for path in (IMAGES / image.source, prep / f"{image.stem}.npy")]
+    pairs = [str(path) for image in images for path in (COCO / image.source, prep / f"{image.stem}.npy")]
     done = subprocess.run([sys.executable, "-c", code, str(UPSTREAM), *pairs], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [[image.center, image.scale] for image in images]

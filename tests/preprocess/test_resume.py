@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def twice(cfg: str, tmp_path: Path, output: Path) -> Path:
-    """A data set of two images with finished inputs, records and inputs made some time ago."""
+    """A data set of two images, and the output of a finished run on them, whose files are old."""
     listed(tmp_path, {"a.JPEG": 0, "b.JPEG": 1})
     assert prepare(cfg, tmp_path, output) == 0
     for path in output.iterdir():

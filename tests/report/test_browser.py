@@ -25,7 +25,7 @@ QUIET = (
     "--disable-sync",
     "--disable-extensions",
 )
-NONE = "not an origin"  # initiator of requests that the browser makes for itself, such as for the time
+NONE = "not an origin"  # initiator of requests that the browser makes for itself, for example to learn the current time
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")]
 

@@ -41,3 +41,5 @@ def test_a_model_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert index.main(["--build", str(tmp_path / "build"), "--output", str(page), "--models", "smallx"]) == 2
     check_error(capsys.readouterr().err, "report.index", "MODELS=smallx", "did you mean small?")
     assert not page.exists()
+    assert index.main(["--build", str(tmp_path), "--output", str(page), "--models", "small"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("no evaluated runs of MODELS=small; make eval MODEL=small")

@@ -1,4 +1,4 @@
-"""report.write: names of classes from directories, Top-N, counts of one, and charts on dark paper."""
+"""report.write: names of classes from directories, Top-N, singular after 1, and charts in the dark theme."""
 
 from __future__ import annotations
 

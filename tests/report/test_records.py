@@ -6,12 +6,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
 
+from hrnet.io.compiled import CompiledModel, TensorInfo
+from hrnet.io.files import sha256_file
+from hrnet.io.quantized import QuantizedModel
 from report import write
 from report.accuracy import worst_operators
 from tests.report.runs import Built
@@ -69,6 +73,25 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
     own = [float(values["value"]) for values, _ in page.numbers if values["data-key"].endswith("/own_error")]
     assert own == [0.25, 0.001], "sorted by the own error; operators without an error are not shown"
     assert not any(each.startswith(("make compare", "make precision", "make reference")) for each in page.pre)
+
+
+def test_the_command_that_quantized_the_compiled_model(tmp_path: Path) -> None:
+    """It is shown unless the model was quantized again since, with other images."""
+    built = Built(tmp_path)
+    int8, om = built.build / "int8/emulator/model_deploy_model.onnx", built.build / "om/bs1-float32-int8.onnx"
+    for path in (int8, om):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"model")
+    sha256, source, command = sha256_file(om), "5" * 64, ["amct_onnx", "calibration"]
+    quantized = QuantizedModel(sha256, sha256, source, command, "amct_onnx", 1, ["train/a.JPEG"], {})
+    quantized.write(int8)
+    tensor, words = TensorInfo("x", "float32", [1, 2]), ["atc", f"--model={int8}"]
+    CompiledModel(sha256, source, words, "atc", [tensor], [tensor], [], quantized.metadata()).write(om)
+    built.change(evaluated={**json.loads(built.metrics.read_text())["evaluated"], "model_sha256": sha256})
+    assert "amct_onnx calibration" in built.write("--model", str(om)).pre
+    replace(quantized, images=["train/b.JPEG"]).write(int8)
+    pre = built.write("--model", str(om)).pre
+    assert "amct_onnx calibration" not in pre and f"atc --model={int8}" in pre
 
 
 def train(built: Built, *top1: float) -> list[dict[str, Any]]:
@@ -136,7 +159,7 @@ def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
 
 
 def family_row(model: str, top1: Optional[float], reference: Optional[str], **more: Any) -> dict[str, Any]:
-    """A row of a family record; rows of models with names of different lengths differ in all figures."""
+    """A row of a family record. The figures depend on the length of the name, so that those of two rows differ."""
     number = len(model)
     times = {"1": 12.5 + number, "4": 40.0 + number}
     return {

@@ -75,6 +75,10 @@ def test_which_outputs_are_binary() -> None:
         ({"inputs": [tensor()], "id": 7}, b"", None, "id"),
         ({"inputs": [tensor()], "outputs": [{"name": "x"}]}, b"", None, "one of output, names"),
         ({"inputs": [tensor()], "outputs": ["output"]}, b"", None, "an object"),
+        (
+            {"inputs": [tensor()], "outputs": [{"name": "output", "parameters": {"classification": 5}}]},
+            *(b"", None, "the classification extension is not supported"),
+        ),
     ],
 )
 def test_invalid_requests_are_rejected(content: Any, rest: bytes, length: Optional[str], words: str) -> None:

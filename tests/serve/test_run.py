@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.config import load_config
 from serve import run
+from serve.classification import Classifier
 from tests.serve.chain import VERDICT, command, serving
 from tests.serve.load import Load
 from tests.support.errors import check_error
@@ -40,7 +42,7 @@ def test_models_that_are_not_served(work: Path, capsys: pytest.CaptureFixture[st
     Path(VERDICT).write_text(json.dumps({**record, "verdict": "fail"}))
     rejected(capsys, 1, VERDICT, "failed its gate")
     Path("small.yaml").write_text(Path("small.yaml").read_text().replace("RESIZE: 40", "RESIZE: 48"))
-    rejected(capsys, 2, "om/bs1.onnx", "another config", "small")
+    rejected(capsys, 2, "om/bs1.onnx", "another config", "found small with other values", "restore small.yaml")
 
 
 def test_an_address_that_is_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +52,21 @@ def test_an_address_that_is_in_use_or_unknown(work: Path, capsys: pytest.Capture
     check_error(capsys.readouterr().err, "serve.run", f"PORT={port}", f"PORT={port + 1}")
     assert run.main([*command()[2:], "--host", "256.1.1.1"]) == 2
     check_error(capsys.readouterr().err, "serve.run", "HOST=256.1.1.1", "no such address", "HOST=127.0.0.1")
+
+
+def test_class_directories_name_the_classes(work: Path) -> None:
+    """Of the data set in --labelled, if the config has no names; a class without images has its index."""
+    Path("small.yaml").write_text(Path("small.yaml").read_text().replace(", CLASS_NAMES: names.txt", ""))
+    manifest = json.loads(Path("in/manifest.json").read_text())
+    for image in manifest["images"]:
+        image["source"] = f"val/{'xyz'[image['label']]}/{image['source']}"
+    Path("prep/set").mkdir(parents=True)
+    Path("prep/set/manifest.json").write_text(json.dumps(manifest))
+    for given, expected in ((("--labelled", "prep"), ["x", "y", "z", *(f"class {i}" for i in range(3, 10))]), ((), [])):
+        args = run.parse_args([*command()[2:], *given])
+        config = load_config(args.cfg)
+        served = run.make_served(args, config, run.read_models(args.models, args.cfg, config))
+        assert isinstance(served, Classifier) and served.names == expected
 
 
 def test_a_model_without_a_verdict_is_served_with_a_notice(work: Path) -> None:

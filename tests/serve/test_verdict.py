@@ -80,8 +80,8 @@ def test_after_a_fail_a_command_can_be_pasted(
         ("another model", "another compiled model"),
         ("another tool", "another tool"),
         ("another flip", "another FLIP"),
-        ("another precision", "not compiled as"),
-        ("unknown source", "not compiled as"),
+        ("another precision", "not compiled in the same way"),
+        ("unknown source", "not compiled in the same way"),
         ("damaged", "not a complete metrics record"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_model_without_a_verdict_is_served_only_with_gate_none(case: str, word
         ({"verdict": "fail"}, (), 1, ("failed its gate", VERDICT)),
         ({"verdict": "not judged", "why": "too few"}, (), 2, ("no verdict: too few", "GATE=none")),
         ({}, ("--backend", "ascend"), 2, ("another tool", "expected ais_bench")),
-        ({"flip": True}, ("--flip", "0"), 2, ("another FLIP", "found True")),
+        ({"flip": True}, ("--flip", "0"), 2, ("another FLIP", "expected 0, found 1")),
     ],
 )
 def test_the_record_alone_is_checked_before_anything_is_compiled(

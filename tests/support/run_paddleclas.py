@@ -1,6 +1,9 @@
 """Run by a Python with paddlepaddle: write a seeded net of PaddleClas as net.pdparams, an image and its logits.
 
-python run_paddleclas.py <checkout of PaddleClas> <width> se|plain 2|3|4|nested|student|safetensors <output folder>
+python run_paddleclas.py <checkout of PaddleClas> <width> se|plain <form> <output folder>
+
+Forms of net.pdparams: 2, 3, 4 (pickle's protocol), nested (in a dictionary), student (names begin with `Student.`), or
+safetensors.
 """
 
 import logging

@@ -82,7 +82,12 @@ def test_an_npu_without_torch_npu_is_one_warning(with_npu: Path) -> None:
     warning = distributed.unused_npu("cpu")
     assert warning is not None and warning.startswith("WARNING: ") and "\n" not in warning
     version = torch.__version__.partition("+")[0]
-    for part in ("CPU", f"{with_npu}/davinci0", "torch_npu is not installed", f"pip install torch-npu=={version}"):
+    for part in (
+        "CPU",
+        f"{with_npu}/davinci0",
+        "torch_npu is not installed",
+        f"{sys.executable} -m pip install torch-npu=={version}",
+    ):
         assert part in warning
     assert distributed.unused_npu("npu") is None
 

@@ -88,7 +88,7 @@ def test_a_run_killed_anywhere_resumes_to_equal_results(task: str, folder: Path)
 
 
 def test_a_run_killed_repeatedly_resumes_to_equal_results(task: str, folder: Path) -> None:
-    """Each time in the second epoch that it begins, so that each call adds one epoch."""
+    """Each run is killed in the second epoch that it begins, so it adds one epoch."""
     for _ in range(3):
         kill(task, folder, "again", 3, 0.0, whole_group=True)
     assert 0 < len(read_metrics(folder, "again")) < EPOCHS

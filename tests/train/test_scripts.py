@@ -17,8 +17,8 @@ import yaml
 from hrnet.io.manifest import Manifest
 from tests.support import ROOT
 from tests.support.checkout import Checkout
+from tests.support.real_images import IMAGENET, needs_imagenet
 
-IMAGES = ROOT.parent / "shared/data/imagenet"
 SCRIPTS = {
     "train_full_1p.sh": [],
     "train_full_8p.sh": ["--nproc=8"],
@@ -146,14 +146,14 @@ def test_the_pipeline_and_train_eval_give_each_image_the_same_class(digits: Path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no ImageNet images beside the checkout")
+@needs_imagenet
 def test_hrnet_w18_takes_steps_on_images(tmp_path: Path) -> None:
     """200 classes with one image each."""
-    for line in (IMAGES / "val_label.txt").read_text().splitlines():
+    for line in (IMAGENET / "val_label.txt").read_text().splitlines():
         name, label = line.rsplit(" ", 1)
         folder = tmp_path / f"data/train/{int(label):04d}"
         folder.mkdir(parents=True)
-        shutil.copy(IMAGES / "val" / name, folder)
+        shutil.copy(IMAGENET / "val" / name, folder)
     config = yaml.safe_load((ROOT / "configs/hrnet_w18.yaml").read_text())
     config["MODEL"]["NUM_CLASSES"] = 200
     (tmp_path / "w18.yaml").write_text(yaml.safe_dump(config))

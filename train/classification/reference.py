@@ -46,7 +46,7 @@ T = TypeVar("T")
 TOP = 5  # Top-1 to Top-5
 MODULE = "train.classification.reference"
 PIXEL_MAX = np.float32(255)
-HINT = "give --dataset the directory that was preprocessed"
+HINT = "--dataset must be the directory that was preprocessed"
 
 
 def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:

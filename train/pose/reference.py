@@ -81,7 +81,7 @@ def prepare(pixels: np.ndarray, area: View, config: CfgNode) -> np.ndarray:
 def read_pixels(path: Path) -> np.ndarray:
     """Read an image as uint8 RGB [H, W, 3], as stored. Raises UserError if it is missing or unreadable."""
     if not path.is_file():
-        raise UserError("no such image", where=path, hint="give --dataset the directory that was preprocessed")
+        raise UserError("no such image", where=path, hint="--dataset must be the directory that was preprocessed")
     pixels: Optional[np.ndarray] = cv2.imread(str(path), IMREAD_FLAGS)
     if pixels is None:
         raise UserError("not a readable image", where=path, hint="fix or remove it")

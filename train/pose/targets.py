@@ -1,8 +1,8 @@
 """Training targets of a pose network: heatmaps with a Gaussian at each joint, indices of the tags, and the loss mask.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCOKeypoints.py and
-lib/dataset/target_generators/target_generators.py (upstream's build.py calls the scale-aware generator with too many
-arguments). One difference: MAX_NUM_PEOPLE counts only people with a labelled joint.
+lib/dataset/target_generators/target_generators.py (with SCALE_AWARE_SIGMA upstream itself fails: its build.py calls the
+generator with too many arguments). One difference: MAX_NUM_PEOPLE counts only people with a labelled joint.
 
 Joints are float64 [people, joints, 3]: x, y in pixels and COCO's flag (0: not labelled). Maps are square.
 """

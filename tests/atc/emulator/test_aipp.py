@@ -65,7 +65,8 @@ def test_any_mean_and_std_are_read_back_to_nine_digits(mean: list[float], std: l
 
 
 def test_aipp_differs_from_the_formula_by_the_documented_amount() -> None:
-    """The figures of docs/decisions/0010: each pixel value of each channel, against `(value / 255 - mean) / std`."""
+    """The figures of docs/decisions/0010-uint8-inputs.md: each pixel value of each channel, compared with
+    `(value / 255 - mean) / std`."""
     conf, table = aipp.read(IMAGENET), normalise_table(MEAN, STD)
     pixels = np.arange(256, dtype=np.float32)
     low, factor = (np.float32(values)[:, None] for values in (conf.min, conf.var_reci))

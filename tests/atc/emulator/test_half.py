@@ -250,6 +250,6 @@ def test_the_emulator_rejects_a_model_that_cannot_be_rounded(tmp_path: Path) -> 
         compiled(tmp_path, obstacle("float16"))
     assert str(caught.value) == (
         "E10055: The operation is not supported. Reason: The emulator of atc does not support fp16 for a model that "
-        "already contains float16: remove it, or run atc itself."
+        "already contains float16: give --precision_mode=force_fp32 (PRECISION=fp32), or run atc itself."
     )
     assert not (tmp_path / "out.onnx").exists()

@@ -134,12 +134,12 @@ def test_a_disk_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    line = "cannot lock files on this disk: No locks available; set BUILD= to another disk"
+    line = "cannot lock files on this disk: No locks available; give BUILD=<directory on another disk>"
     with pytest.raises(UserError, match=f"^{tmp_path / '.x.tmp'}: {line}$"):
         files.write_text(tmp_path / "x", "")
 
 
-def test_a_folder_never_has_too_wide_a_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_never_has_too_many_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the run is killed before it sets the mode."""
     before = os.umask(0)
     try:
@@ -276,7 +276,7 @@ def test_too_little_disk_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyP
     files.check_free_disk(folder, 12_340_000_000)
     with pytest.raises(UserError) as caught:
         files.check_free_disk(folder, 30_100_000_000)
-    facts = "too little free disk (expected 30.1 GB, found 12.3 GB); set BUILD= to a larger disk"
+    facts = "too little free disk (expected 30.1 GB, found 12.3 GB); give BUILD=<directory on a larger disk>"
     assert str(caught.value) == f"{folder}: {facts}"
     with pytest.raises(UserError, match=r"expected 2\.5 MB, found 0\.1 MB"):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "total used free")(0, 0, 100_000))

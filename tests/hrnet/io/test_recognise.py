@@ -104,14 +104,14 @@ def test_a_tar_archive_names_its_checkpoint(tmp_path: Path, mode: str) -> None:
         archive.add(tmp_path / "w.pth", "weights/w.pth")
     found = recognise(tmp_path / "model_best.pth.tar")
     assert found is not None and "tar archive" in found.name and "weights/w.pth" in found.name
-    assert found.hint == f"tar -xf {tmp_path / 'model_best.pth.tar'}, then WEIGHTS=weights/w.pth"
+    assert found.hint == f"tar -xf {tmp_path / 'model_best.pth.tar'}, then give WEIGHTS=weights/w.pth"
 
 
 def test_an_archive_names_the_variable_of_the_file_in_it(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("net/model.onnx", b"x")
     found = recognise(tmp_path / "a.zip")
-    assert found is not None and found.hint.endswith("a.zip, then ONNX=net/model.onnx")
+    assert found is not None and found.hint.endswith("a.zip, then give ONNX=net/model.onnx")
 
 
 def test_a_checkpoint_of_torch_0_1_is_recognised(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_other_zip_archives_are_recognised(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("release/w.pth", saved())
     found = recognise(path)
-    assert found is not None and found.hint == f"unzip {path}, then WEIGHTS=release/w.pth"
+    assert found is not None and found.hint == f"unzip {path}, then give WEIGHTS=release/w.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "")
     found = recognise(path)
@@ -140,9 +140,9 @@ def test_other_zip_archives_are_recognised(tmp_path: Path) -> None:
 def test_exported_models_are_recognised(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
-    assert recognise(path) == (TORCHSCRIPT, f"TS={path}")
+    assert recognise(path) == (TORCHSCRIPT, f"give TS={path}")
     onnx.save(model_of([onnx.helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 3]}, {"y": None}), path)
-    assert recognise(path) == ("an ONNX file", f"ONNX={path}")
+    assert recognise(path) == ("an ONNX file", f"give ONNX={path}")
 
 
 @pytest.mark.parametrize("inner", ["", "archive"])
@@ -167,7 +167,7 @@ def test_other_folders_are_recognised(tmp_path: Path) -> None:
     assert found == ("a directory", "give a file")
     (tmp_path / "model.safetensors").write_bytes(b"")
     found = recognise(tmp_path)
-    assert found is not None and found.hint == f"WEIGHTS={tmp_path / 'model.safetensors'}"
+    assert found is not None and found.hint == f"give WEIGHTS={tmp_path / 'model.safetensors'}"
     (tmp_path / ".metadata").write_bytes(b"")
     (tmp_path / "__0_0.distcp").write_bytes(b"")
     found = recognise(tmp_path)

@@ -40,7 +40,7 @@ BIASES = {f"downsamp_modules.{i}.0.bias" for i in range(3)} | {"final_layer.0.bi
 BUILD = {CLASSIFICATION: classification.build, POSE: pose.build}
 
 
-# Built only by the slow tests: hrnet_w18, w32, w48, w64 and higher_hrnet_w32_512 have the same keys at other widths
+# Built only by the slow tests: for each of these models, the other tests build one with the same keys.
 SLOW = {"hrnet_w30", "hrnet_w40", "hrnet_w44", "hrnet_w18_ssld", "hrnet_w48_ssld"}
 SLOW |= {"higher_hrnet_w32_640", "higher_hrnet_w48_640"}
 

@@ -2,8 +2,9 @@
 (core/compare/compare_cli.py, infer/offline/compare/msquickcmp). It shares no code with this project.
 
 The .om is that of the fake atc (`IMOD`, a line of JSON, the ONNX file). It runs both files with all outputs and rounds
-the .om's to float16. As the real tool, it takes options with a space only, needs one file with a whole batch, and exits
-with 0 if -gp is missing. Its table also has a row that only the NPU has, and one of the whole net without figures.
+the outputs of the .om to float16. Like the real tool, it accepts options only as `name value`, needs one file with a
+whole batch, and exits with 0 if -gp is missing. Its table also has a row that only the NPU has, and one of the
+whole net without figures.
 
 FAKE_MSPROBE changes what it does: `nothing` writes no table, `fails` exits with 1.
 """

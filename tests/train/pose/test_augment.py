@@ -34,7 +34,7 @@ def joints_at(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, np.ones((len(points), 1))], axis=1)[None]
 
 
-def test_the_identity_motion_changes_nothing() -> None:
+def test_the_identity_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     joints = joints_at(np.random.default_rng(1).uniform(0, SIDE, (COUNT, 2)))
     assert np.array_equal(augment.warp_image(image, SAME, SIDE), image)
@@ -102,7 +102,7 @@ def test_a_rotation_is_clockwise() -> None:
     np.testing.assert_allclose(moved[0, 0, :2], [32, 22], atol=1e-9)
 
 
-def test_motions_are_within_the_bounds() -> None:
+def test_random_transforms_are_within_the_bounds() -> None:
     keys = {"MAX_ROTATION": 30, "MIN_SCALE": 0.75, "MAX_SCALE": 1.5, "MAX_TRANSLATE": 40, "FLIP": 0.5}
     rng = np.random.default_rng(0)
     drawn = [augment.random_transform(rng, 400, 200, dataset(**keys)) for _ in range(500)]
