@@ -124,7 +124,8 @@ def test_a_bundle_is_packed_only_after_a_change_and_with_equal_bytes(host: Check
         members = archive.getmembers()
     names = [member.name.partition("/")[2] for member in members]
     assert names == sorted(names, key=lambda name: name.split("/"))
-    folders = "configs hrnet hrnet/io hrnet/pose infer infer/emulator infer/runtimes make model postprocess prep"
+    folders = "configs hrnet hrnet/io hrnet/nets hrnet/pose infer infer/emulator infer/runtimes make model"
+    folders += " postprocess prep"
     assert [name for name, member in zip(names, members) if member.isdir()] == [
         *("", *folders.split(), "prep/photos-float32", "preprocess", "serve")
     ]
