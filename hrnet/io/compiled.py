@@ -31,7 +31,7 @@ def check_export(model: AnyPath) -> None:
         what, hint = "not an exported model", INSTEAD[kind]
         raise FormatError(what, where=model, expected="ONNX in float32", found=kind, hint=hint)
     if path.is_file() and read_record(path, "export", hint="make onnx").get("model_sha256") != sha256_file(model):
-        hint = f"rm {model}; make onnx (or use your own model: ONNX=<file>)"
+        hint = f"rm {model}; make onnx; or give your own model: ONNX=<file>"
         raise FormatError(
             "damaged or replaced after its export", where=model, expected=f"the hash in {path}", hint=hint
         )
