@@ -26,7 +26,7 @@ PREP         ?=#                              inputs to use instead of make prep
 BATCH        ?=#                              batch size (16; pose: 1)
 BATCHES      ?=#                              sizes for bench, qps, family, serve; not remembered
 MODELS       ?=#                              report, family: names (family: all HRNet); not remembered
-LOOP         ?= 20#                           bench: number of batches to time for each size
+LOOP         ?= 20#                           bench, family: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      of the model: fp16, fp32, int8, default (NPU: fp16)
 KEEP_FLOAT   ?=#                              int8, fp16: auto, or a file of operators to keep in float
@@ -38,7 +38,7 @@ TUNE         ?= none#                         none, or aoe (tunes the model on t
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            max drop, points; none accepts NOT JUDGED; not remembered
-REFERENCE    ?=#                              torch, onnx, a metrics file; config: published, any images
+REFERENCE    ?=#                              torch, onnx, a metrics file, or config (docs/guide.md)
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable or unlabelled images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without

@@ -249,7 +249,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)
     text = "ascend: atc; others: the emulator of atc (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
-    text = "list of operators that stay in float32, with one ONNX node name or OpType::Type per line"
+    text = "list of operators that stay in float32, with one ONNX node name or OpType::<type> per line"
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: tune by measuring on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")

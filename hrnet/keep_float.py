@@ -1,6 +1,6 @@
 """The list of operators that stay in float (KEEP_FLOAT), and where they are in an optimised graph.
 
-A line is the name of a node of the ONNX file, or `OpType::Type` for all nodes of a type: the format of atc's
+A line is the name of a node of the ONNX file, or `OpType::<type>` for all nodes of a type: the format of atc's
 --keep_dtype. Graphs are onnx's GraphProto; this module does not import onnx.
 """
 

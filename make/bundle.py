@@ -63,7 +63,7 @@ def settings_text(settings: dict[str, str], targets: Sequence[str]) -> str:
 
 
 def code_files() -> list[Path]:
-    """The Makefile, and the code of the stages after `make om`, without the nets."""
+    """The Makefile, and the code of the stages after `make om`, without the networks."""
     patterns = [
         "Makefile",
         "constraints.txt",
@@ -73,6 +73,8 @@ def code_files() -> list[Path]:
         "hrnet/*.c",
         "hrnet/io/*.py",
         "hrnet/pose/*.py",
+        "hrnet/nets/__init__.py",
+        "hrnet/nets/float32.py",
     ]
     patterns += ["preprocess/*.py", "infer/**/*.py", "postprocess/*.py", "serve/*.py", "serve/page.html"]
     return [path for pattern in patterns for path in sorted(Path().glob(pattern)) if path.is_file()]

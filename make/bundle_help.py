@@ -21,7 +21,7 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": "onnxruntime or openvino for a .onnx file, ascend for an .om file",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "REFERENCE": "a metrics record; empty: the config's figure; config: also for a subset",
+    "REFERENCE": "a metrics record; empty: the config's figure; config: this figure for any number of images",
 }
 
 INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided

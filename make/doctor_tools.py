@@ -148,7 +148,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
         check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
     how = "" if hrnet.BOARD else f"; {PIP} install . with a C compiler"
-    report.show("resize", "compiled hrnet/_resample.c" if compiled else f"Pillow (same pixels, slower){how}")
+    report.show("resize", "in C (hrnet/_resample.c)" if compiled else f"Pillow (same pixels, slower){how}")
 
 
 def probe_ais_bench(python: str) -> dict[str, Any]:

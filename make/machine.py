@@ -32,9 +32,9 @@ DIFFERENCES = {  # field -> the start of the error
     "index_sha256": "images with other sizes or times",
 }
 HINTS = {
-    "code_sha256": "rm -r {folder} there",
-    "config_sha256": "rm -r {folder} there",
-    "model_sha256": "rm -r {folder} there",
+    "code_sha256": "remove {folder} there, so that it is unpacked again",
+    "config_sha256": "remove {folder} there, so that it is unpacked again",
+    "model_sha256": "remove {folder} there, so that it is unpacked again",
     "list_sha256": "give DATASET=<a directory that all nodes share>",
     "available": "give DATASET=<a directory that all nodes share>",
     "index_sha256": "share the directory, or copy it with its times: rsync -a",

@@ -164,7 +164,9 @@ def export(
     write_stamp(output, stamp, records)
     details = [f"{name} {value}" for name, value in settings.items()]
     details += [f"{count_parameters(net) / 1e6:.1f} M parameters"]
-    details += [f"max |difference| {parity.max_abs_difference:.0e}, cosine {parity.cosine:.6f}"]
+    details += [
+        f"difference {parity.max_abs_difference:.0e} of {parity.tolerance:.0e} allowed, cosine {parity.cosine:.6f}"
+    ]
     return print(f"wrote {output} ({', '.join(details)})")
 
 

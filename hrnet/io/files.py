@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from hrnet.cli import UserError
+from hrnet.cli import LockedError, UserError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -114,8 +114,8 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _lock(path: str, what: str, where: AnyPath) -> int:
-    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises UserError(`what`,
-    `where`) if another process has the lock."""
+    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises
+    LockedError(`what`, `where`) if another process has the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
@@ -129,7 +129,7 @@ def _lock(path: str, what: str, where: AnyPath) -> int:
             os.close(descriptor)
             if isinstance(error, BlockingIOError):
                 hint = "wait until it ends, then run the same command again"
-                raise UserError(what, where=where, found=holder or None, hint=hint) from None
+                raise LockedError(what, where=where, found=holder or None, hint=hint) from None
             hint = "give BUILD=<directory on another disk>"
             raise UserError(f"cannot lock files on this disk: {error.strerror}", where=path, hint=hint) from None
         os.close(descriptor)

@@ -49,7 +49,7 @@ def test_the_report_of_a_machine_without_an_npu(place: Path, capsys: pytest.Capt
     assert lines["python"] == f"{platform.python_version()} on {platform.machine()}, {sys.executable}"
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
-    assert lines["resize"].startswith("compiled" if COMPILED else "Pillow")
+    assert lines["resize"].startswith("in C" if COMPILED else "Pillow")
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
     assert lines["ais_bench"] == "not found by python3: No such file or directory"
     assert lines["chip"] == "unknown without npu-smi"

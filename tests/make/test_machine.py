@@ -60,7 +60,7 @@ def test_a_copy_of_the_images_with_other_times_differs(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("name", "value", "what", "hint"),
     [
-        ("code_sha256", "0", "the code", "rm -r /tmp/x there"),
+        ("code_sha256", "0", "the code", "remove /tmp/x there"),
         ("list_sha256", "0", "another image list", "DATASET="),
         ("Pillow", "9.0.0", "of Pillow", 'pip install "Pillow=='),
         ("Pillow", None, "of Pillow", 'pip install "Pillow=='),

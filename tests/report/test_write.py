@@ -13,6 +13,7 @@ import pytest
 
 from hrnet.io.files import sha256_file
 from hrnet.io.predictions import ClassPrediction
+from hrnet.io.records import write_record
 from hrnet.io.runs import BenchRecord, BenchRow
 from report import classes, write
 from tests.report.runs import CLASSES, IMAGES, NAMES, Built, BuiltPose
@@ -257,6 +258,13 @@ def test_links_of_the_page_lead_to_existing_files(built: Built) -> None:
     for link in page.links:
         if not link.startswith(("#", "http")):
             assert (page.path.parent / link).exists(), link
+
+
+def test_the_comparison_with_pytorch(built: Built) -> None:
+    """The record has the difference that is closest to its tolerance, which may not be the largest one."""
+    difference = {"model_sha256": "ab", "max_abs_difference": 3e-06, "tolerance": 0.0005, "cosine": 0.75}
+    write_record(built.build / "model.onnx.json", "export", difference)
+    assert "closest to its tolerance of 0.0005 , ONNX differs from PyTorch by 3e-06 ;" in built.write().text
 
 
 def test_a_model_that_is_an_onnx_file(built: Built) -> None:
