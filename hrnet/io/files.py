@@ -264,14 +264,14 @@ def relative_path(folder: AnyPath, name: str) -> str:
 
 def check_free_disk(folder: AnyPath, need: int, hint: str = "give BUILD=<directory on a larger disk>") -> None:
     """Raise UserError if the disk of `folder`, which need not exist yet, has less than `need` bytes free."""
-    there = Path(folder).absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if free < need:
         unit, size = next((each for each in UNITS if need >= each[1]), UNITS[-1])
         expected, found = f"{need / size:.1f} {unit}", f"{free / size:.1f} {unit}"
-        raise UserError("too little free disk", where=folder, expected=expected, found=found, hint=hint)
+        raise UserError("too little free disk space", where=folder, expected=expected, found=found, hint=hint)
 
 
 @contextlib.contextmanager
