@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Optional
 
 from hrnet.cli import UserError, command, integer
+from hrnet.hints import install
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.tensor_names import DTYPES
@@ -45,7 +46,8 @@ def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo],
         from atc import graph  # needs onnx, which may not be installed on a board
         from atc.atc_command import shapes_for_batch
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed, cannot read the file", where=model, hint=USE_TENSORS) from None
+        hint = USE_TENSORS if batch_size else install(str(error.name))  # a compiled .onnx needs no other arguments
+        raise UserError(f"{error.name} is not installed, cannot read the file", where=model, hint=hint) from None
     from atc.shapes import AtcError
 
     try:
@@ -65,7 +67,8 @@ def check(om: Path, inputs: list[TensorInfo], outputs: list[TensorInfo]) -> None
     """Raise UserError unless every size is known and all batch sizes are equal."""
     for each in outputs:
         if not each.shape or min(each.shape) < 1:
-            raise UserError(f"unknown shape of {each.name}", where=om, found=each.shape, hint=USE_TENSORS)
+            hint = None if om.suffix == ".onnx" else USE_TENSORS
+            raise UserError(f"unknown shape of {each.name}", where=om, found=each.shape, hint=hint)
     if len({each.shape[0] for each in (*inputs, *outputs)}) > 1:
         found = ", ".join(f"{each.name} {each.shape}" for each in (*inputs, *outputs))
         raise UserError("inputs and outputs have different batch sizes", where=om, found=found)

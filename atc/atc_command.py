@@ -1,8 +1,9 @@
 """Build the atc command of the model zoo's READMEs: input names and shapes from the ONNX file, gears from the config,
 and the AIPP file. Nothing is run.
 
-AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels; normalising as
-`(value / 255 - mean) / std` needs `min` and `var_reci` (source: ATC's documentation of the AIPP file).
+AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels. Its `mean` is an integer and stays 0.
+With `min` = 255 * MEAN and `var_reci` = 1 / (255 * STD) the result is `(in / 255 - MEAN) / STD`, where MEAN and STD are
+the config's (source: ATC's documentation of the AIPP file).
 """
 
 from __future__ import annotations
@@ -53,9 +54,11 @@ def shapes_for_batch(
         if size and len(shape) == 4:
             shape[2:] = [known if known != DYNAMIC else side for known, side in zip(shape[2:], size[::-1])]
         if shape.count(DYNAMIC) != dynamic:
-            static = "[-1, C, H, W], or --cfg with INPUT.GEARS"
-            expected = "[-1, C, -1, -1] for the gears of --cfg" if dynamic else static
-            raise UserError(f"wrong dynamic axes of {tensor.name}", where=where, expected=expected, found=tensor.shape)
+            what = f"wrong dynamic axes of {tensor.name}"
+            expected, hint = "[-1, C, H, W]", "dynamic H and W need a config with INPUT.GEARS"
+            if dynamic:
+                expected, hint = "[-1, C, -1, -1] for the gears of --cfg", "export it with dynamic height and width"
+            raise UserError(what, where=where, expected=expected, found=tensor.shape, hint=hint)
         shapes[tensor.name] = shape
     return shapes
 

@@ -79,10 +79,8 @@ def external_data(path: AnyPath) -> list[Path]:
     files = [Path(path).parent / name for name in sorted(names)]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
-        hint = "copy it there under this name"
-        raise UserError(
-            "the separate file with its weights is missing", where=path, found=first_few(missing), hint=hint
-        )
+        what, hint = "the separate file with its weights is missing", "copy it to this path"
+        raise UserError(what, where=path, expected=first_few(missing), hint=hint)
     return files
 
 

@@ -51,13 +51,15 @@ CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_ver
 
 def find_hint(lines: Iterable[str]) -> Optional[str]:
     """`E10016: hint` for the first error code in ATC's last lines for which HINTS has an entry. For a rejected chip the
-    hint is the most similar name. Newer versions print the process id after the code: `E10016: [PID: 7] <time> Op name
-    ...`."""
+    hint is the most similar name in CHIPS, if that is another one. Newer versions print the process id after the code:
+    `E10016: [PID: 7] <time> Op name ...`."""
     lines = list(lines)
     for line in lines:
         if rejected := CHIP_VALUE.search(line):
             nearest = cann.nearest_chip(rejected[1])
-            return f"this CANN does not support the chip {rejected[1]}: did you mean SOC={nearest}?"
+            other = "compare SOC with npu-smi info, or use another release of CANN"
+            hint = other if nearest == rejected[1] else f"did you mean SOC={nearest}?"
+            return f"this CANN does not support the chip {rejected[1]}: {hint}"
     codes = (code for line in lines for code in re.findall(r"\bE[0-9A-Z][0-9]{4}\b", line))
     code = next((code for code in codes if code in HINTS), None)
     return code and f"{code}: {HINTS[code]}"

@@ -31,7 +31,7 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
     images = manifest.images if compiled.gears else manifest.images[:1]
     wrong = [image.shape for image in images if manifest.dtype != dtype or not compiled.accepts(image.shape)]
     if wrong:
-        hint = "give make om and make preprocess the same MODEL and INPUT"
+        hint = "compile and preprocess with the same MODEL and INPUT"
         expected = f"{dtype}{compiled.inputs[0].shape[1:]}{' at a gear' if compiled.gears else ''}"
         found = f"{manifest.dtype}{wrong[0]}"
         raise UserError(f"the inputs do not match {model}", where=inputs, expected=expected, found=found, hint=hint)

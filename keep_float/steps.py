@@ -1,7 +1,7 @@
 """The search for a small set of operators that stay in float, for any function that evaluates a set.
 
-Operators are tried one at a time, in the given order. Then the best ones are added to the list, as long as each one
-reduces the divergence. At the end each operator that is not needed is removed again.
+Operators are tried one at a time, in the given order. Then the best ones are added to the list one by one, except
+those that do not reduce the divergence further. At the end each operator that is not needed is removed again.
 """
 
 from __future__ import annotations

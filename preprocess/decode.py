@@ -18,7 +18,7 @@ from PIL import Image
 from hrnet.images import MAX_PIXELS
 
 JPEG_START = b"\xff\xd8\xff"
-COLOURS = ("YCbCr", "Gray")  # CMYK and RGB JPEGs are left to Pillow
+COLOURS = ("YCbCr", "Gray")  # CMYK and RGB JPEGs are left to Pillow or OpenCV
 SUBSAMPLINGS = ("444", "422", "420", "Gray")  # upsampled equally by all versions of libjpeg-turbo
 
 

@@ -34,11 +34,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]]) -> None:
     """Write the info file of `folder`. `size`: (width, height) in pixels for .bin files, None for images."""
+    hint = "run make preprocess" if file_type == "bin" else None  # it writes no images
     if not folder.is_dir():
-        raise UserError("no such directory", where=folder, hint="run make preprocess")
+        raise UserError("no such directory", where=folder, hint=hint)
     names = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES[file_type]]
     if not names:
-        raise UserError(f"contains no {file_type} file", where=folder, hint="run make preprocess")
+        raise UserError(f"contains no {file_type} file", where=folder, hint=hint)
     paths = [folder / name for name in sorted(names, key=natural_key)]
     make_folder(info.parent)
     count = write_info(info, ((str(path), *(size or image_size(path))) for path in paths))

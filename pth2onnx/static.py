@@ -1,4 +1,4 @@
-"""TorchScript file -> TorchScript file for one batch size or for the gears of a config, with the record for infer.
+"""TorchScript file -> the file that infer runs, with its record for one batch size or for the gears of a config.
 
 Reads    the config and --model, written by pth2onnx.torchscript or another tool
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp

@@ -11,8 +11,9 @@ Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. He
 
 The range of each tensor is computed from three quarters of the images by one of three methods (amct.emulator.ranges).
 --method selects one; amct_onnx does not have this flag. Without it, the emulator uses the method whose outputs agree
-best with float32 on the last quarter. A single batch is used for both. The metadata of the files contain the arguments
-without directories, the method, and the error of each method that was tried.
+best with float32 on the last quarter. If there are only images for one batch of the model, they are used for both. The
+metadata of the files contain the arguments without directories, the method, and the error of each method that was
+tried.
 
 --calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
 supported: --evaluator, and models with several inputs. Exit code 2 for wrong arguments, files or models; the error
@@ -98,13 +99,20 @@ def read_settings(path: Optional[str], nodes: set[str]) -> Settings:
     return Settings(skipped, batch_num)
 
 
+def shape_text(value: onnx.ValueInfoProto) -> str:
+    """What --input_shape may be, such as `image:N,3,224,224`; a letter is a dynamic axis, which needs a size."""
+    own = amct_rules.dims(value)
+    named = [str(size) if size is not None else "NCHW"[axis : axis + 1] or "D" for axis, size in enumerate(own)]
+    either = ", with sizes or -1 for both H and W" if named[2:] == ["H", "W"] else ""
+    return f"{value.name}:{','.join(named)}{either}"
+
+
 def read_shape(text: str, value: onnx.ValueInfoProto) -> list[int]:
     """The shape in --input_shape. Raises UserError if it does not fit the model's input."""
     match = re.fullmatch(r"(.+):([1-9][0-9]*(?:,(?:[1-9][0-9]*|-1))*)", text)
     own = amct_rules.dims(value)
-    named = ",".join("-1" if size is None else str(size) for size in own)
     if not match or match[1] != value.name:
-        raise UserError("wrong --input_shape", expected=f"{value.name}:{named} with a size for each -1", found=text)
+        raise UserError("wrong --input_shape", expected=shape_text(value), found=text)
     shape = [int(size) for size in match[2].split(",")]
     if (
         len(shape) != len(own)
@@ -112,7 +120,7 @@ def read_shape(text: str, value: onnx.ValueInfoProto) -> list[int]:
         or DYNAMIC in shape[:2]
         or (DYNAMIC in shape and shape[2:] != [DYNAMIC, DYNAMIC])
     ):
-        raise UserError("--input_shape does not fit the model", expected=f"{value.name}:{named}", found=text)
+        raise UserError("--input_shape does not fit the model", expected=shape_text(value), found=text)
     return shape
 
 

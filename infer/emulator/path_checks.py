@@ -97,6 +97,6 @@ def check_output(folder: str) -> None:
 def files_per_batch(input_bytes: int, file_bytes: int) -> int:
     """The number of files per batch: the size of the model's input divided by the size of the first file."""
     if file_bytes == 0 or input_bytes % file_bytes:
-        hint = "give the same BATCH and INPUT as to make om"
+        hint = "compile and preprocess with the same MODEL and INPUT"
         raise UserError(f"arg0 tensorsize: {input_bytes} filesize: {file_bytes} not match", hint=hint)
     return input_bytes // file_bytes

@@ -57,6 +57,10 @@ def test_the_record_is_made_from_arguments_without_onnx(here: Path) -> None:
     done = subprocess.run([*start, *FROM_ONNX], env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "model.onnx: onnx is not installed" in done.stderr
     assert "give --input_tensor and --output_tensor" in done.stderr
+    (here / "my.onnx").touch()
+    done = subprocess.run([*start[:-1], "my.onnx"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "my.onnx: onnx is not installed" in done.stderr
+    assert "pip install" in done.stderr and "--input_tensor" not in done.stderr, "not accepted with an .onnx"
 
 
 def test_the_record_is_made_from_a_compiled_onnx_file_alone(here: Path) -> None:

@@ -154,7 +154,7 @@ def test_external_data_is_followed_or_named(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(UserError, match="the separate file with its weights is missing") as caught:
         read(path)
-    assert caught.value.found == f"{tmp_path}/weights.bin"
+    assert caught.value.expected == f"{tmp_path}/weights.bin" and caught.value.found is None
 
 
 def completed(folder: Path, text: str = CONFIG) -> dict[str, Any]:

@@ -80,7 +80,9 @@ def test_an_overflow_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert compare(onnx="large.onnx", model="om/large-fp16.onnx") == 0
     first = record()["operators"][0]
     assert first["own_overflow"] == first["overflow"] > 0 and first["largest_value"] > 65504
-    assert re.search("overflow although their inputs do not: [0-9], first Conv_0", capsys.readouterr().out)
+    screen = capsys.readouterr().out
+    assert re.search("overflow although their inputs do not: [0-9], first Conv_0", screen)
+    assert " operators, by overflow, then by own error" in screen
     assert compare(onnx="large.onnx", model="om/large-fp32.onnx", inputs="in-float32") == 0
     assert "above 65504" in " ".join(record()["findings"])
 

@@ -253,7 +253,7 @@ def test_inputs_must_fit_the_model(capfd: pytest.CaptureFixture[str]) -> None:
     check_logits(pixels.transpose(0, 3, 1, 2).astype(np.float32), tolerance=1e-3)
     linear_model(Path("m.onnx"), 2)
     assert call() == 2
-    parts = ("in: ", "m.onnx", "float32[3, 4, 4]", "uint8[4, 4, 3]", "make om", "make preprocess")
+    parts = ("in: ", "m.onnx", "float32[3, 4, 4]", "uint8[4, 4, 3]", "; compile and preprocess with the same")
     check_error(capfd.readouterr().err, "infer.run", *parts)
     prep_folder(Path("in"), 3)
     record = json.loads(Path("m.onnx.json").read_text())

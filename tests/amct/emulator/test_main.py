@@ -100,7 +100,7 @@ def test_a_space_after_the_equals_sign_is_rejected(here: Path, capsys: pytest.Ca
     [
         ({"model": "none.onnx"}, ("none.onnx", "no such model")),
         ({"model": "batches/batch_00000.bin"}, ("not an ONNX file",)),
-        ({"input_shape": "images:4,3,16,16"}, ("image:-1,3,16,16", "images:4,3,16,16")),
+        ({"input_shape": "images:4,3,16,16"}, ("expected image:N,3,16,16, found images:4,3,16,16",)),
         ({"input_shape": "image:-1,3,16,16"}, ("--input_shape",)),
         ({"input_shape": "image:4,3,16"}, ("--input_shape",)),
         ({"input_shape": "image:4,3,16,32"}, ("--input_shape",)),
