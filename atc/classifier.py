@@ -182,7 +182,8 @@ def run(cfg: Path, model: Path, output: Path) -> None:
     config, found = complete(load_config(cfg, ONNX, complete=False), cfg, model)
     make_folder(output.parent)
     write_text(output, f"# Written by atc.classifier from {cfg} and {model}: {found}\n{config.dump()}")
-    print(f"wrote {output} ({found}; images resized to {config.INPUT.RESIZE})")
+    pixels = f"MEAN {list(config.INPUT.MEAN)}, STD {list(config.INPUT.STD)}"
+    print(f"wrote {output} ({found}; images resized to {config.INPUT.RESIZE}, {pixels})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -88,6 +88,19 @@ class Dataset:
         if self.classes and len(self.classes) < self.class_count:
             notes.append(f"{len(self.classes)} of {self.class_count} classes have a directory (a subset)")
         return notes
+
+    def check_class_names(self, names: Sequence[str]) -> None:
+        """Raise UserError if the name of a class directory is in `names`, INPUT.CLASS_NAMES, but not at its index: then
+        either the labels or the names are wrong. Other names of directories, such as n01440764, are accepted."""
+        for folder, index in self.classes.items():
+            places = [place for place, name in enumerate(names) if name == folder]
+            if places and index not in places:
+                expected = f"class {places[0]}, its position in INPUT.CLASS_NAMES"
+                hint = "put the names in the order of the directories, or rename each directory to its class index"
+                where = self.root / "val" / folder
+                raise UserError(
+                    "class directory with another index", where=where, expected=expected, found=index, hint=hint
+                )
 
     def not_images(self) -> dict[str, str]:
         """Labelled files that are not images -> why. Only files without an image extension are opened."""
@@ -371,6 +384,6 @@ def _label_hint(number: int, line: str, path: AnyPath) -> str:
         return f"put a space before each index: sed -i -E 's/[,;|]([0-9]+)[[:space:]]*$/ \\1/' {file}"
     if len(words) > 1 and WHOLE.fullmatch(words[0]) and not words[-1].isdigit():
         return f"put the name first: sed -i -E 's/^([0-9]+)[[:space:]]+(.*[^[:space:]])/\\2 \\1/' {file}"
-    if number == 1 and len(words) == 2 and words[1].isalpha():
+    if number == 1 and len(words) == 2 and words[1].isalpha() and "." not in words[0]:
         return f"if it is a heading: sed -i 1d {file}"
     return "write lines such as img1.JPEG 3; classes are numbered from 0"

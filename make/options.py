@@ -56,6 +56,10 @@ DEMOS = ("demo_digits", "demo_pose")
 # make splits the output of this script at spaces, which these values may contain; make already has them
 UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
+# Some of these are in each build/MODEL; make clean removes no other directory
+PRODUCTS = re.compile(
+    r"settings|prep|om|out|eval|train|int8|predict|reference|gears\.yaml|\.?model\..*|\.settings_before.*"
+)
 ENVIRONMENT = {"RAY_ADDRESS", "HF_ENDPOINT"}  # read by scripts; make exports them if they are given after `make`
 
 
@@ -269,7 +273,11 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         if locked := find_locked(options.folder):
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")
-        if not (options.folder.is_dir() and os.listdir(options.folder)):
+        present = os.listdir(options.folder) if options.folder.is_dir() else []
+        if present and not any(map(PRODUCTS.fullmatch, present)):
+            what = f"make clean: no stage has written {options.folder}"
+            raise OptionError(f"{what} (found {first_few(sorted(present))})", "remove it yourself, or give BUILD=")
+        if not present:
             made = f"; found {first_few(made_models(options), 9)}" if made_models(options) else ""
             note(f"make clean: there are no products of MODEL={options['MODEL']} in {options.folder}{made}")
         if remembered:

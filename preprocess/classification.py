@@ -102,6 +102,7 @@ def labelled_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --dataset."""
     classes = config.MODEL.NUM_CLASSES
     dataset = find_images(args.dataset, classes)
+    dataset.check_class_names(config.INPUT.CLASS_NAMES)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args, dataset.ends)

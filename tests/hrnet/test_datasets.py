@@ -41,6 +41,19 @@ def class_folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_class_directories_contradict_the_names_of_the_config(class_folders: Path) -> None:
+    """Names that are no directory are not compared: directories may be named by WordNet ids, or by indices."""
+    dataset = find_images(class_folders, 4)
+    first, second = list(dataset.classes)[:2]
+    dataset.check_class_names([])
+    dataset.check_class_names([first, second, first, "x"])
+    dataset.check_class_names(["w", "x", "y", "z"])
+    with pytest.raises(UserError) as caught:
+        dataset.check_class_names([second, "x", "y", "z"])
+    assert caught.value.where == class_folders / "val" / second
+    assert "class 0" in str(caught.value.expected) and caught.value.found == 1
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_sorted_class_folders_are_the_indices_however_the_disk_lists_them(
     backwards: bool, class_folders: Path, monkeypatch: pytest.MonkeyPatch

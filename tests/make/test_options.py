@@ -380,6 +380,16 @@ def test_clean_is_rejected_while_another_run_works() -> None:
     assert resolve("clean") == {}
 
 
+def test_clean_removes_no_directory_that_no_stage_has_written() -> None:
+    Path("build/net").mkdir(parents=True)
+    Path("build/net/thesis.txt").touch()
+    with pytest.raises(OptionError) as caught:
+        resolve("clean")
+    assert "no stage has written build/net (found thesis.txt)" in caught.value.what
+    Path("build/net/settings").mkdir()
+    assert resolve("clean") == {}
+
+
 def test_a_dry_run_writes_nothing() -> None:
     assert resolve(dry_run=True, LIMIT="2", PYTHON="no_such_python")["STALE"] == "build/net/settings/LIMIT.mk"
     assert not Path("build").exists()
