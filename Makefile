@@ -67,7 +67,7 @@ MEASURED_FILE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy o
 REFERENCE_FILE := $(if $(TORCH_OR_ONNX),$(MEASURED_FILE),$(filter-out config,$(REFERENCE)))# a metrics record
 GATE_FLAGS := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
-set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
+set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))# files of remembered values, as prerequisites
 .PHONY: $(STAGES) $(STALE) run-again
 
 weights:                                  ## download the published checkpoint

@@ -12,7 +12,7 @@ from hrnet.cli import UserError
 from hrnet.io.files import make_folder, write_atomic
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import FormatError
-from hrnet.io.tensors import NPY_HEADER
+from hrnet.io.tensor_names import NPY_HEADER
 
 LARGEST_BATCH = 16  # images in one file, if the model accepts any batch
 

@@ -23,7 +23,7 @@ from typing import Optional
 from hrnet.cli import UserError, command, integer
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import sha256_file
-from hrnet.io.tensors import DTYPES
+from hrnet.io.tensor_names import DTYPES
 
 OM_START = b"IMOD"  # MODEL_FILE_MAGIC_NUM of CANN's GE, 0x444F4D49, little-endian
 SIZES = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")

@@ -20,7 +20,7 @@ from hrnet import cann
 from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
-from hrnet.io.tensors import input_shape
+from hrnet.io.tensor_names import input_shape
 
 PRECISIONS = {
     "default": [],

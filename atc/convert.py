@@ -58,7 +58,7 @@ from hrnet.io.compiled import CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
-from hrnet.io.tensors import INPUT_LAYOUTS
+from hrnet.io.tensor_names import INPUT_LAYOUTS
 from hrnet.keep_float import KEPT, PRECISION, read_list
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation

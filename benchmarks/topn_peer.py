@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.turns import call, in_turn, report
 from hrnet.cli import WorkFailed, command, integer
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 
 CLASSES = 1000
 
@@ -29,7 +29,7 @@ def write_outputs(root: Path, images: int) -> None:
     """Write random logits of `images` images as txt, bin and npy, with six decimals so that all are equal, and labels.
     About half of the predictions are correct."""
     random = np.random.default_rng(0)
-    for suffix in tensors.OUTPUT_FORMATS:
+    for suffix in tensor_names.OUTPUT_FORMATS:
         (root / suffix.lower()).mkdir()
     lines = []
     for i in range(images):

@@ -5,7 +5,8 @@
 
 The plain loop is what users write: a DataLoader whose workers decode with Pillow, crop, flip and normalise to float32,
 a float32 network, and torch's SGD. Each loop trains its own network, with the same initial weights and the same crops
-of the images in val/. The run fails if the losses of the first step differ. The loops run alternately in one process.
+of the images in val/. The run fails if the first losses of the plain loop and of our loop in float32 differ. The loops
+run alternately in one process.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def names_of(labelled: Iterable[tuple[str, int]], classes: int) -> list[str]:
 
 def _subset_hint(root: Path, split: str, names: list[str], classes: int) -> str:
     """How to write val_list.txt for a subset of the classes. The position of a directory in the subset is not its
-    class index, so that a list of all classes is needed."""
+    class index, so a list of all classes is needed."""
     if split != "val":
         return f"training needs images of all {classes} classes"
     wnids = all(map(WNID.fullmatch, names))

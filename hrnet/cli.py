@@ -69,6 +69,10 @@ class FormatError(UserError):
     """A missing or malformed file."""
 
 
+class LockedError(UserError):
+    """Another run writes the same files. The values of this call are not at fault, so make still remembers them."""
+
+
 class WorkFailed(StageError):
     """The work was done but its result is bad, such as a dropped accuracy or rejected images: exit 1."""
 
@@ -105,8 +109,8 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             return main(argv) or 0
         except UserError as error:
             print(f"{name}: error: {error}", file=sys.stderr)
-            if MAKE.search(error.hint or ""):
-                settle(0)  # the hint is another call of make, which needs the same values
+            if MAKE.search(error.hint or "") or isinstance(error, LockedError):
+                settle(0)  # the hint is another call of make, or this one again, which needs the same values
             return 2
         except WorkFailed as error:
             print(f"{name}: failed: {error}", file=sys.stderr)

@@ -261,7 +261,7 @@ def _check_reference(reference: CfgNode, path: Path) -> None:
     if reference.get("TOP5") and reference.TOP5 < reference.TOP1:
         expected = f"at least REFERENCE.TOP1, {reference.TOP1:g}"
         raise UserError("invalid REFERENCE.TOP5", where=path, expected=expected, found=reference.TOP5)
-    if reference[figure] and not reference.IMAGES:  # the gate compares the figure only with as many images
+    if reference[figure] and not reference.IMAGES:  # a run over another number of images is not judged
         expected = f"the number of images that {figure} was measured on"
         hint = f"add IMAGES below REFERENCE: {IMAGES[figure]}"
         raise UserError("REFERENCE.IMAGES is missing", where=path, expected=expected, hint=hint)

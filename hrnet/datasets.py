@@ -187,15 +187,15 @@ def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
     index, folder = annotation_path(root, split), root / "images" / split
     annotations = read_annotations(index, segmentations)
     listed = annotations.images
-    there, others = _list_files_in(folder, {os.path.dirname(image.file_name) for image in listed})
-    images = {f"images/{split}/{image.file_name}": image for image in listed if image.file_name in there}
+    present, others = _list_files_in(folder, {os.path.dirname(image.file_name) for image in listed})
+    images = {f"images/{split}/{image.file_name}": image for image in listed if image.file_name in present}
     broken = {image.file_name: others[image.file_name] for image in listed if image.file_name in others}
     if not images:
         found = f"none of its {len(listed)} in {folder}"
         expected = first_few(image.file_name for image in listed)
         raise UserError("none of the listed images exists", where=index, expected=expected, found=found)
-    unlisted = sorted(there - {image.file_name for image in listed}, key=natural_key)
-    absent = [image.file_name for image in listed if image.file_name not in there and image.file_name not in broken]
+    unlisted = sorted(present - {image.file_name for image in listed}, key=natural_key)
+    absent = [image.file_name for image in listed if image.file_name not in present and image.file_name not in broken]
     return CocoSet(root, images, unlisted, absent, index, broken, annotations)
 
 
@@ -238,14 +238,14 @@ def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:
     listed = read_labels(index, root)
     _check_labels(listed, index, classes)
     folders = sorted({name.rpartition("/")[0] for name in listed})
-    there, broken = _list_files_in(root, folders)
-    labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}
+    present, broken = _list_files_in(root, folders)
+    labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in present}
     if not labels:
         found = f"none of its {len(listed)} in {root / folders[0]}"
         raise UserError("none of the listed images exists", where=index, expected=first_few(listed), found=found)
     reasons = {name: broken[name] for name in listed if name in broken}
-    absent = sorted((name for name in listed if name not in there and name not in broken), key=natural_key)
-    unlabelled = sorted((name for name in there if name not in listed and name != index.name), key=natural_key)
+    absent = sorted((name for name in listed if name not in present and name not in broken), key=natural_key)
+    unlabelled = sorted((name for name in present if name not in listed and name != index.name), key=natural_key)
     return Dataset(root, labels, unlabelled, absent, index, reasons)
 
 
@@ -354,7 +354,7 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
 def _second_label(
     name: str, label: int, number: int, labels: Mapping[str, int], data: bytes, path: AnyPath
 ) -> FormatError:
-    """The error for a second label of an image, in line `number`; each filled line before it has one label."""
+    """The error for a second label of an image, in line `number`; each line before it, if not empty, has one label."""
     lines = enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape"), 1)
     first = [at for at, line in lines if line.strip()][list(labels).index(name)]
     file = shlex.quote(os.fspath(path))

@@ -1,8 +1,8 @@
 """Gears: the input sizes (height, width in pixels) that a dynamic pose model is compiled for, atc's --dynamic_dims.
 
 The short side of all gears is the network's input size. For an image, the shortest gear that holds the whole image is
-chosen, and padded with black. If no gear is long enough, the longest one is chosen, and the image is cut at both ends.
-The model zoo's HigherHRNet_preprocess.py computes the same, although it calls the result the nearest gear.
+chosen; the rest of the input is black. If no gear is long enough, the longest one is chosen, and the image is cut at
+both ends. The model zoo's HigherHRNet_preprocess.py computes the same, although it calls the result the nearest gear.
 """
 
 from __future__ import annotations

@@ -254,7 +254,7 @@ def pose() -> CfgNode:
     schema.DATASET.MIN_SCALE = 0.75
     schema.DATASET.MAX_SCALE = 1.25
     schema.DATASET.SCALE_TYPE = "short"  # or long: the side of the image that the scale refers to
-    schema.DATASET.MAX_TRANSLATE = 40  # pixels, if the square that becomes the input is 200 pixels wide
+    schema.DATASET.MAX_TRANSLATE = 40  # in 1/200 of the side of the square that becomes the input
     schema.DATASET.INPUT_SIZE = 512  # short side of the network's input, pixels
     schema.DATASET.FLIP = 0.5  # probability
     schema.DATASET.SIGMA = -1  # of a joint's Gaussian, heatmap cells; negative: 1/64 of the heatmap's side
@@ -294,7 +294,7 @@ def onnx_classifier() -> CfgNode:
     """The schema for an ONNX classifier: values that its file does not contain, or that `atc.classifier` adds."""
     known, schema = classification(), CfgNode()
     schema.MODEL = CfgNode({"NAME": ONNX})
-    schema.MODEL.NUM_CLASSES = 0  # 0: those of the file; fewer by one than its outputs if the first is background
+    schema.MODEL.NUM_CLASSES = 0  # 0: one for each output; if the first is background, give one less
     schema.MODEL.IMAGE_SIZE = []  # width, height, pixels; []: those of the file
     schema.INPUT, schema.REFERENCE = known.INPUT, known.REFERENCE
     schema.INPUT.RESIZE = 0  # 0: the short side of IMAGE_SIZE / 0.875

@@ -1,5 +1,5 @@
 """Find the tar files of a data set, without reading them; hrnet/tars.py reads them. Uses only the standard library,
-since make counts tar files before packages are installed, and imports little, since each call of make does.
+since make counts tar files before packages are installed, and only small modules, since each call of make imports it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, path: Path) -> UserError:
     missing_colon = "could not find expected ':'" in str(error.problem)
-    at_start = missing_colon or "end of stream" in str(error.problem)  # the mistake is where the text begins
+    at_start = missing_colon or "end of stream" in str(error.problem)  # the mistake is where the key or bracket begins
     mark = (error.context_mark if at_start else None) or error.problem_mark
     at = mark.line if mark else 0
     line = text.splitlines()[at] if at < len(text.splitlines()) else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrnet.io import tensors
+from hrnet.io import tensor_names
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
@@ -43,7 +43,7 @@ class OutputDir:
         """Stems of the images with complete outputs: all files exist, and .bin and .npy files have the correct size (a
         killed ais_bench leaves partial files)."""
         listing = self.listing()
-        header = tensors.NPY_HEADER if self.outfmt == "NPY" else 0
+        header = tensor_names.NPY_HEADER if self.outfmt == "NPY" else 0
         stems = []
         for image in manifest.images:
             sizes = compiled.output_bytes(image.shape)

@@ -7,12 +7,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-import numpy as np
-
 from hrnet.cli import UserError, WorkFailed, first_few, plural
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import FormatError
+from hrnet.io.tensor_names import DTYPES
 from infer.output_dir import OutputDir
 from infer.run_ais_bench import Tool
 
@@ -49,7 +48,7 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
         found = f"{missing} missing, {unexpected} unexpected: {names}"
         raise UserError("the files differ from the manifest", where=inputs, found=found, hint=hint)
     for name, shape in listed.items():
-        size, wanted = existing[name].stat().st_size, math.prod(shape) * np.dtype(dtype).itemsize
+        size, wanted = existing[name].stat().st_size, math.prod(shape) * DTYPES[dtype]
         if size != wanted and not (manifest.suffix == "npy" and size > wanted):  # a .npy file also has a header
             raise FormatError("wrong size", where=inputs / name, expected=f"{wanted} bytes", found=size, hint=hint)
 

@@ -27,10 +27,11 @@ from typing import NamedTuple, Optional
 
 from hrnet.cli import UserError, WorkFailed, command, plural
 from hrnet.code import code_sha256
-from hrnet.io import stamp, tensors
+from hrnet.io import stamp
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.runs import RunRecord
+from hrnet.io.tensor_names import OUTPUT_FORMATS
 from infer import run_ais_bench
 from infer.output_dir import OutputDir, keep_finished, link_inputs
 from infer.passes import PassPlan, check_inputs, check_outputs, plan_passes
@@ -184,7 +185,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="output directory; records are written beside it")
     parser.add_argument("--output_flip", type=Path, help="output directory of a second pass over the flipped images")
     parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, which ais_bench needs")
-    parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, default="", help="default: BIN; with gears NPY")
+    parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="", help="default: BIN; with gears NPY")
     parser.add_argument("--device", type=device_id, default="0", help="device id (%(default)s)")
     run_ais_bench.add_arguments(parser)
     return parser.parse_args(argv)

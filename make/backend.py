@@ -65,8 +65,11 @@ def check_backend(options: Options) -> None:
     backend, model = options["BACKEND"], options["OM"]
     int8 = "quantize" in options.goals or options["PRECISION"].startswith("int8")
     if backend == "ascend" and options.pose and int8:
-        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
-        raise OptionError(f"PRECISION=int8: {options['MODEL']} has gears, which amct_onnx does not support", hint)
+        given, other = (
+            ("make quantize", "") if "quantize" in options.goals else ("PRECISION=int8", "PRECISION=fp16, or ")
+        )
+        hint = f"use {other}BACKEND=onnxruntime to estimate the loss"
+        raise OptionError(f"{given}: {options['MODEL']} has gears, which amct_onnx does not support", hint)
     if backend == "ascend" and not (model or shutil.which("atc")):
         raise options.error("BACKEND", "atc is not on PATH", cann.source_set_env())
     for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():

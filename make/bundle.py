@@ -99,8 +99,8 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
     given = "" if prep else " DATASET=<directory>"
     stages = "infer eval" if prep else "preprocess infer eval"
     needs = "" if runtime else ", and ais_bench in the interpreter AIS_PYTHON (default: python3)"
-    by, python = ("", "python3") if runtime else (", in the interpreter AIS_PYTHON", "${AIS_PYTHON:-python3}")
-    in_python = "" if runtime else " in `python3`"
+    python = "python3" if runtime else "${AIS_PYTHON:-python3}"
+    where = "" if runtime else " If AIS_PYTHON is another interpreter than `python3`, install all packages in both."
     inputs = (
         f"`{prep}` contains its inputs" if prep else "`make preprocess` writes its inputs from the images in DATASET"
     )
@@ -113,8 +113,8 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         f"make {stages}{given}\n"
         "make gate    # prints the verdict again\n"
         "```\n\n"
-        f"A model that passed its gate can be served over HTTP{by}. "
-        f"`make predict` needs the same packages{in_python}:\n\n"
+        "A model that passed its gate can be served over HTTP. `make serve` and `make predict` need more "
+        f"packages.{where}\n\n"
         "```\n"
         f"{python} -m pip install -c constraints.txt {' '.join(serve_packages(pose, not prep))}\n"
         "make serve\n"

@@ -98,7 +98,7 @@ def too_many_rejected(options: Options, names: dict[str, str]) -> bool:
 
 
 def bundle_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains, or if the
+    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains, or the
     warning in its README does not match the verdict."""
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
     if not path.is_file():

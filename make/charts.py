@@ -140,12 +140,12 @@ def place_labels(
     far = math.hypot(bounds.x1 - bounds.x0, bounds.y1 - bounds.y0)
     for anchor, size in zip(anchors, sizes):
         best, least = Box(*anchor, *anchor), math.inf
-        at = Box(*anchor, *anchor).grow(GAP)
-        there = [marker if marker.overlap(at) else marker.grow(MARKER) for marker in markers]
+        own = Box(*anchor, *anchor).grow(GAP)  # around the label's own point
+        avoided = [marker if marker.overlap(own) else marker.grow(MARKER) for marker in markers]
         for box in candidates(anchor, size, MARKER / 2 + GAP, far):
             if box.x0 < bounds.x0 or box.y0 < bounds.y0 or box.x1 > bounds.x1 or box.y1 > bounds.y1:
                 continue
-            overlap = sum(box.grow(GAP / 2).overlap(other) for other in (*taken, *there, *lines))
+            overlap = sum(box.grow(GAP / 2).overlap(other) for other in (*taken, *avoided, *lines))
             if overlap < least:
                 best, least = box, overlap
             if not overlap:

@@ -13,7 +13,7 @@ Locks    <parts>/cluster_lock
 Rejects  a node on which `make doctor` finds something missing, or whose code, packages or images differ
          (make/machine.py)
 Resumes  finished parts are kept, as in make.shards. A part that failed, or whose process or node died, is computed
-         again, on another node if there is one: ATTEMPTS times in all
+         again, on another node if there is one: three times in all (ATTEMPTS in make/schedule.py)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hrnet.shards import Shard
 from make import bundle, machine, shards
 from make.call import NPU_BACKENDS
 from make.ray_nodes import Outcome, RayNodes
-from make.schedule import Job, Plan, Progress, Run
+from make.schedule import Job, Plan, Progress, Scheduler
 
 
 def store(parts: Path, part: Shard, outcome: Outcome) -> int:
@@ -119,7 +119,7 @@ def compute(whole: shards.Run, todo: list[Shard]) -> None:
     with RayNodes(os.environ.get("RAY_ADDRESS", ""), npu=args.backend in NPU_BACKENDS) as nodes:
         nodes.send(archive, name)
         progress = Progress(args.shards - len(todo), args.shards)
-        Run(nodes, job, lambda part, outcome: store(args.parts, part, outcome), progress).compute(Plan(todo))
+        Scheduler(nodes, job, lambda part, outcome: store(args.parts, part, outcome), progress).compute(Plan(todo))
         for node, why in nodes.clean().items():
             print(f"{node}: cannot remove {name}: {why}", file=sys.stderr)
 

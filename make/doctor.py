@@ -4,7 +4,7 @@
 
 It gets make's options from make/options.py (`--set NAME=value`) and writes no files. It runs `npu-smi info` and
 AIS_PYTHON with a time limit. It does not import the packages that it checks, so it also works if packages are missing.
-Exit 0 if the pipeline can run, else 2 with a line on stderr for each missing thing. Warnings on stderr do not change
+Exit 0 if the pipeline can run, else 2 with a line on stderr for each error. Warnings on stderr do not change
 the exit code.
 """
 
@@ -96,7 +96,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         if call.onnx and not is_complete(config):
             return  # check_classifier reports the missing ONNX file
     except UserError as error:
-        report.miss(str(error))
+        report.error(str(error))
         return
     weights, dataset = Path(call["WEIGHTS"]), Path(call["DATASET"])
     if exports(call):
@@ -104,14 +104,14 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         if not weights.is_file():
             hint = "make weights" if config.WEIGHTS.URL else "copy it there, or give WEIGHTS=<file>"
             hint = how_to_get(call, "WEIGHTS") if call.differs_from_default("WEIGHTS") else hint
-            report.miss(f"{weights}: no such checkpoint; {in_call(hint, call.values)}")
+            report.error(f"{weights}: no such checkpoint; {in_call(hint, call.values)}")
     if call["PREP"]:
         if not (inputs / "manifest.json").is_file():
             return  # check_files reports it
         try:
             count = count_inputs(inputs)
         except UserError as error:
-            report.miss(str(error))
+            report.error(str(error))
             return
         report.show("inputs", f"{inputs}: {plural(count, 'input')}")
     else:
@@ -122,7 +122,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
             if hrnet.BOARD and not dataset.exists():
                 report.require(functools.partial(check_exists, name="DATASET"), call)
             else:
-                report.miss(str(error))
+                report.error(str(error))
         more = f", {plural(rejected, 'file')} would be rejected" if rejected else ""
         state = f": {plural(count, 'image')}{more}" if count else ": no images" if dataset.exists() else " is missing"
         report.show("data set", f"{dataset}{state}")
@@ -132,7 +132,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
 
 
 def check_clock(report: Report, call: Options) -> None:
-    """Warn about a file with a time in the future: make would run the stages that read it again in every call."""
+    """Warn about a file with a time in the future: in every call, make would run all stages that read it."""
     paths = [Path("Makefile"), Path(call["CFG"]), Path(call["WEIGHTS"]), Path(call["DATASET"])]
     paths += [*call.settings.glob("*.mk"), *call.folder.glob("*.onnx"), *Path(call["DATASET"]).glob("*.txt")]
     ahead = {path: path.stat().st_mtime - time.time() for path in paths if path.exists()}
@@ -160,11 +160,11 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
         line += f", {left / 1e9:.1f} GB needed for {plural(count, 'image')}"
     report.show("disk", line + (f" ({done / 1e9:.1f} GB already written)" if done else ""))
     if free < left:
-        report.miss(
+        report.error(
             f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; give BUILD=<directory on a larger disk>"
         )
     if not os.access(existing, os.W_OK):
-        report.miss(f"{build}: not writable; give BUILD=<another directory>")
+        report.error(f"{build}: not writable; give BUILD=<another directory>")
 
 
 def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
@@ -172,10 +172,10 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report = Report()
     report.show("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     if sys.version_info < PYTHON:
-        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=<newer interpreter>")
+        report.error(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=<newer interpreter>")
     report.show("make", make)
     if tuple(int(number) for number in re.findall("[0-9]+", make)[:2]) < MAKE:
-        report.miss(f"make: {make}, expected GNU make 4.2 or later")
+        report.error(f"make: {make}, expected GNU make 4.2 or later")
     check_packages(report, needed_packages(call))
     check_tools(report, call, backend_why)
     remembered = [f"{name}={value}" for name, value in call.remembered().items()]
@@ -189,11 +189,11 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     sys.stdout.flush()
     for line in report.warnings:
         print(f"make doctor: warning: {line}", file=sys.stderr)
-    for line in report.missing:
-        print(f"make doctor: missing: {line}", file=sys.stderr)
-    if not report.missing:
+    for line in report.errors:
+        print(f"make doctor: error: {line}", file=sys.stderr)
+    if not report.errors:
         print(f"ready to run {call['MODEL']}")
-    return 2 if report.missing else 0
+    return 2 if report.errors else 0
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -32,28 +32,28 @@ INSTALL_BOTH = f"{PIP} install torch {CPU_BUILD}, then torch-npu of the same ver
 
 
 class Report:
-    """Prints what is found; collects what is missing, and warnings."""
+    """Prints what is found; collects errors and warnings."""
 
     def __init__(self) -> None:
-        self.missing: list[str] = []
+        self.errors: list[str] = []
         self.warnings: list[str] = []
 
     def show(self, what: str, found: object) -> None:
         print(f"{what:<14} {found}")
 
-    def miss(self, line: str) -> None:
-        self.missing.append(line)
+    def error(self, line: str) -> None:
+        self.errors.append(line)
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)
 
     def require(self, check: Callable[[Options], None], call: Options) -> None:
-        """Run one of make's checks; an error counts as something missing."""
+        """Run one of make's checks, and collect its errors."""
         try:
             check(call)
         except OptionError as error:
             for each in (*error.earlier, error):
-                self.miss(str(each.complete(call.values)))
+                self.error(str(each.complete(call.values)))
 
 
 def version_of(name: str, module: str) -> Optional[str]:
@@ -123,7 +123,7 @@ def check_torch(report: Report, needed: bool) -> None:
     if cuda := cuda_of_torch():
         install = f"{PIP} install torch=={version} {CPU_BUILD}"
         line = f"torch: built for CUDA {cuda}, so torch_npu fails with 'Two accelerators'; {install}"
-        (report.miss if needed else report.warn)(line)
+        (report.error if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
         report.warn(f"torch_npu: version {npu} does not match torch {version}; {PIP} install torch-npu=={version}")
 
@@ -139,7 +139,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
     if missing:
         extras = ",".join(sorted({PACKAGES[name].extra for name in missing} - {""}))
         one_command = install(" ".join(missing), extras, sys.executable)
-        report.miss(f"{', '.join(missing)}: not installed; {one_command}")
+        report.error(f"{', '.join(missing)}: not installed; {one_command}")
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
     if len(both) > 1:
         fix = f'{PIP} uninstall -y {" ".join(both)}; {PIP} install "opencv-python-headless>=4.5,<5"'
@@ -147,7 +147,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
     if not hrnet.BOARD:
         check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
-    how = "" if hrnet.BOARD else f"; {PIP} install . with a C compiler"
+    how = "" if hrnet.BOARD else f"; if there is a C compiler: {PIP} install ."
     report.show("resize", "in C (hrnet/_resample.c)" if compiled else f"Pillow (same pixels, slower){how}")
 
 
@@ -170,7 +170,9 @@ def check_chip(report: Report, call: Options) -> list[str]:
     rows = chip_rows(table) if answered else []
     full = {name: full_name(row, ask) for name, row in {row.name: row for row in reversed(rows)}.items()}
     listed = ", ".join(f"SOC={full[row.name]} ({row.health})" for row in rows)
-    report.show("chip", listed or (f"none: {table}" if not answered else "none in npu-smi's table"))
+    report.show(
+        "chip", listed or (f"unknown, npu-smi info failed: {table}" if not answered else "none in npu-smi's table")
+    )
     by_cann = soc_name(call["AIS_PYTHON"])
     if by_cann:
         report.show("soc name", f"SOC={by_cann} (acl.get_soc_name())")
@@ -195,18 +197,19 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     names = check_chip(report, call)
     report.show("backend", f"{backend} ({backend_why})")
     if backend == "ascend" and not works:
-        report.miss(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
+        report.error(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
     if backend == "torch_aie" and not torch_aie:
-        report.miss("torch_aie: not installed; get it from Huawei, with its build of torch (it is not on PyPI)")
+        report.error("torch_aie: not installed; get it from Huawei, with its build of torch (it is not on PyPI)")
     if backend == "ascend" and call["PRECISION"] == "int8":
         amct = find_program("amct_onnx")
         report.show("amct_onnx", amct or "not on PATH")
         if not amct:
             hint = "install CANN's AMCT in a separate Python environment, and add the bin of this environment to PATH"
-            report.miss(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
+            report.error(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend == "ascend" and call["PRECISION"] == "fp32":
         report.show(
-            "precision", "fp32 is atc's force_fp32: convolutions that support float16 still read float16 (docs/npu.md)"
+            "precision",
+            "fp32 is atc's force_fp32: convolutions and matrix products may still read float16 (docs/npu.md)",
         )
     if backend in NPU_BACKENDS and names and call["SOC"] not in names:
-        report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")
+        report.error(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")

@@ -81,7 +81,7 @@ def set_shards(options: Options) -> None:
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
     if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
-        hint = f"make eval SHARDS={len(devices)} (or more)"
+        hint = f"give SHARDS={len(devices)} or more" if evaluating else f"use make eval, or DEVICE={devices[0]}"
         hint = f"give DEVICE={devices[0]}, since PREP={options['PREP']} is not divided" if options["PREP"] else hint
         raise options.error("DEVICE", "each device needs a part", hint)
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})

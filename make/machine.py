@@ -21,7 +21,7 @@ from hrnet.shards import shard
 from make.doctor_tools import version_of
 from make.packages import PACKAGES
 
-STAGES = ("numpy", "opencv-python-headless", "Pillow", "pycocotools", "simplejpeg")  # compute pixels or results
+STAGE_PACKAGES = ("numpy", "opencv-python-headless", "Pillow", "pycocotools", "simplejpeg")  # compute pixels or results
 RUNTIMES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}  # BACKEND -> package
 DIFFERENCES = {  # field -> the start of the error
     "code_sha256": "another version of the code",
@@ -50,7 +50,7 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
     run = Run(args, config, compiled, Stages({}))
     listed = find(args.dataset, run.task, config)
     fields, _ = identity(run, args.shard, listed, stages_sha256(run.task))
-    names = [*STAGES, *filter(None, [RUNTIMES.get(args.backend)])]
+    names = [*STAGE_PACKAGES, *filter(None, [RUNTIMES.get(args.backend)])]
     versions = {name: version_of(name, PACKAGES[name].module) for name in names}
     return {**{name: fields[name] for name in DIFFERENCES}, **versions}
 

@@ -119,8 +119,8 @@ def measure(args: argparse.Namespace, row: Row, backends: Sequence[str], expecte
 
 
 def read_search(path: Path) -> dict[str, Any]:
-    """The result of keep_float.search: the method of int8 without a list, the operators, and the divergence before and
-    after."""
+    """The result of keep_float.search: for int8 the method to find ranges, the operators that stay in float, and the
+    divergence before and after."""
     record = read_record(path, "keep_float", HINT)
     steps = [step for step in record["steps"] if step["accepted"]]
     found = {"method": record.get("method"), "operators": record["operators"], "candidates": record["candidates"]}

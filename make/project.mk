@@ -114,6 +114,7 @@ lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the fil
 alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 	@$(info done; next: make demo)
+# Opening the lock updates its time: if $(VENV)/done is newer, another call has finished the setup meanwhile
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@mkdir -p $(VENV)
 	@$(call alone,setup); [ ! $@ -nt $(VENV)/setup_lock ] || exit 0; \
@@ -166,7 +167,7 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell
 
-clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also build/MODEL/train)
+clean:                            ## remove products and remembered values of MODEL (CLEAN=all: also build/MODEL/train)
 	@$(if $(wildcard $(B)/*),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +; \
 	echo "removed the products and remembered values of MODEL=$(MODEL) in $(B)$(if $(filter all,$(CLEAN)),,$(if $(wildcard $(B)/train),; kept: $(B)/train))",:)
 

@@ -219,8 +219,8 @@ class RayNodes:
     def _start(self, name: str, node: Node, needs: dict[str, Any], *arguments: object) -> object:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(node.key, soft=False)
-        return self._remote[name].options(scheduling_strategy=there, max_retries=0, **needs).remote(*arguments)
+        on_node = NodeAffinitySchedulingStrategy(node.key, soft=False)
+        return self._remote[name].options(scheduling_strategy=on_node, max_retries=0, **needs).remote(*arguments)
 
     def wait(self, tasks: Sequence[Any], seconds: float) -> list[tuple[Any, Outcome]]:
         """[(task, outcome)] of one of the tasks that have ended; [] if none ends within `seconds`."""

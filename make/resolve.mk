@@ -1,7 +1,7 @@
 # Check the options, remember the given values and set the names of products, by make/options.py.
 override comma := ,
 quoted   = '$(subst ','\'',$1)'
-DRY      := $(firstword -$(MAKEFLAGS))# make -n and make -q run no command
+DRY      := $(firstword -$(MAKEFLAGS))# the short options of make; with -n and -q it runs no command
 # HOST and PORT are read only from make's command line: some shells export HOST, which would open the server to the network
 $(foreach v,HOST PORT,$(if $(filter command,$(origin $v)),,$(eval override $v :=)))
 RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),$(findstring q,$(DRY))),--dry_run) \
@@ -12,8 +12,9 @@ $(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)$(STOPPED)))
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 export MODEL# also for CFG=path/mine.yaml: hints of stages contain MODEL
 export SETTINGS_BEFORE# the first stage needs it to forget the values of this call if it exits with 2: hrnet/given.py
+# Files of remembered values that this call changes; the function `set` of the Makefile makes products depend on such files
 override STALE := $(subst $(comma), ,$(STALE))
-# Values that a bundle keeps; its files determine the others.
+# Variables whose values are stored in a bundle. Others, such as PRECISION, have no effect there: the model is already compiled.
 BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP $(if $(PACK_INPUTS),,SHARDS) GATE,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
 # REFERENCE=torch or onnx: what make reference measures, and the code that measures it
 TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))

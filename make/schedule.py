@@ -33,7 +33,7 @@ POLL = 1.0  # seconds between two searches for new nodes
 
 
 class Nodes(Protocol):
-    """What Run needs from a cluster: see RayNodes."""
+    """What Scheduler needs from a cluster: see RayNodes."""
 
     def alive(self) -> list[Node]: ...
     def check(self, node: Node, commands: list[list[str]]) -> object: ...
@@ -111,8 +111,8 @@ class Progress:
         return f"part {part} is done on {node}: {done} of {self.total}, {rate}"
 
 
-class Run:
-    """One run over the parts that are needed."""
+class Scheduler:
+    """Runs the parts of a plan on the nodes."""
 
     def __init__(self, nodes: Nodes, job: Job, store: Callable[[Shard, Outcome], int], progress: Progress) -> None:
         """`store`: writes the files of a part and returns its number of images; raises FormatError."""
@@ -212,7 +212,7 @@ class Run:
 
 
 def reason(output: str) -> str:
-    """Why a command failed: what make doctor found missing, or the errors of scripts, or else the last line of the
+    """Why a command failed: the errors of make doctor or of scripts, or else the last line of the
     output."""
-    found = re.findall(r"^(?:make doctor: missing|[a-z_.]+: (?:error|failed)): (.+)$", output, re.MULTILINE)
+    found = re.findall(r"^(?:make doctor|[a-z_.]+): (?:error|failed): (.+)$", output, re.MULTILINE)
     return first_few(found).replace(DISK_HINT, NODE_DISK_HINT) or last_line(output)

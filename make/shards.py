@@ -230,19 +230,19 @@ def open_run(args: argparse.Namespace) -> Run:
 
 def run(args: argparse.Namespace) -> None:
     """Compute all parts that are not finished, or only --shard."""
-    everything = open_run(args)
+    whole = open_run(args)
     shards = [args.shard] if args.shard else [Shard(number, args.shards) for number in range(1, args.shards + 1)]
     if not args.shard and not args.keep:
         remove_others(args.parts, args.shards)
-    todo = {part: stages for part, stages in needed(everything, shards).items() if stages}
+    todo = {part: stages for part, stages in needed(whole, shards).items() if stages}
     kept = [part for part in shards if part not in todo]
     for part in kept:
-        everything.remove(part)
+        whole.remove(part)
     if kept:
         print(f"{len(kept)} of {len(shards)} parts were finished before and are kept")
-    compute(everything, todo, args.devices, len(shards))
+    compute(whole, todo, args.devices, len(shards))
     if not args.shard:
-        write_record(args.parts / "data.json", "data", {"data": everything.state})  # make/changed.py reads it
+        write_record(args.parts / "data.json", "data", {"data": whole.state})  # make/changed.py reads it
 
 
 def devices(text: str) -> list[str]:

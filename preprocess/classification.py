@@ -38,7 +38,7 @@ from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import Dataset, files_sha256, find_images
 from hrnet.images import Transform
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
 from hrnet.layouts import root_of
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> None:
     images_of = plain_images if args.images else calibration_images if args.calibration else labelled_images
     found = images_of(args, config)
     dtype, transform, labels = args.input_dtype, Transform.of(config), found.labels
-    shape = tensors.input_shape(dtype, transform.width, transform.height)
+    shape = tensor_names.input_shape(dtype, transform.width, transform.height)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     tasks = [
         Task(
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> None:
             (args.output / f"{stem}.bin",),
             size,
         )
-        for (source, label), stem in zip(labels.items(), tensors.safe_stems(list(labels)))
+        for (source, label), stem in zip(labels.items(), tensor_names.safe_stems(list(labels)))
     ]
     cv2.setNumThreads(1)  # before the workers are forked: OpenCV's threads do not survive a fork
     run_tasks(

@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 from hrnet import calibration
 from hrnet.cli import UserError, WorkFailed, cores, first_few, integer, plural
 from hrnet.config import config_sha256
-from hrnet.io import tensors
+from hrnet.io import tensor_names
 from hrnet.io.files import IMAGES, MAX_FILES, check_free_disk, locked, make_folder, sha256_file, temporary_name
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
@@ -66,7 +66,7 @@ class Task(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that both tasks share, except --cfg, --dataset, --images and --output."""
     layouts = "float32: normalised channels; uint8: RGB pixels, for a model compiled with --input_dtype uint8"
-    parser.add_argument("--input_dtype", choices=tensors.INPUT_LAYOUTS, default="float32", help=layouts)
+    parser.add_argument("--input_dtype", choices=tensor_names.INPUT_LAYOUTS, default="float32", help=layouts)
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
     text = "number of unreadable or unlabelled images to accept"
     parser.add_argument("--max_rejected", type=integer(0), default=0, help=text)
@@ -86,7 +86,7 @@ def add_images_argument(parser: argparse.ArgumentParser, dataset: str, default: 
 
 
 def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str, suffix: str, classes: int) -> Manifest:
-    layout = tensors.INPUT_LAYOUTS[dtype]
+    layout = tensor_names.INPUT_LAYOUTS[dtype]
     return Manifest(dataset, config_sha256(config), index_sha256, dtype, layout, suffix, classes, rejected=0, images=[])
 
 

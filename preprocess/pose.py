@@ -38,7 +38,7 @@ from hrnet.cli import UserError, command, first_few, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import CocoSet, files_sha256, find_coco
 from hrnet.gears import Gear
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 from hrnet.io.coco import CocoImage, annotation_path
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
@@ -100,14 +100,14 @@ def align(stem: str, source: str, image: CocoImage, gear: Gear, dtype: str) -> I
     """The manifest entry of an image, with its position in an input of the size `gear`."""
     height, width = gear
     center, scale = images.alignment(image.width, image.height, (width, height))
-    shape = tensors.input_shape(dtype, width, height)
+    shape = tensor_names.input_shape(dtype, width, height)
     return InputImage(stem, source, None, image.width, image.height, shape, image.image_id, center, scale)
 
 
 def to_task(stem: str, source: str, image: CocoImage, gear: Gear, dtype: str, root: Path, outputs: list[Path]) -> Task:
     """The task for one image, with its manifest entry. `stem`: file name of the input without its suffix."""
     entry = align(stem, source, image, gear, dtype)
-    size = tensors.NPY_HEADER + math.prod(entry.shape) * np.dtype(dtype).itemsize
+    size = tensor_names.NPY_HEADER + math.prod(entry.shape) * np.dtype(dtype).itemsize
     return Task(entry, root / source, tuple(output / f"{stem}.npy" for output in outputs), size)
 
 
@@ -204,7 +204,7 @@ def run(args: argparse.Namespace) -> None:
     chosen = choose_gears(listed, short, offered, args.gears or args.cfg)
 
     dtype, outputs = args.input_dtype, [args.output] + ([args.output_flip] if args.output_flip else [])
-    stems = tensors.safe_stems([image.file_name for image in listed.values()])
+    stems = tensor_names.safe_stems([image.file_name for image in listed.values()])
     tasks = [
         to_task(stem, source, image, gear, dtype, found.root, outputs)
         for stem, (source, image), gear in zip(stems, listed.items(), chosen)

@@ -35,7 +35,7 @@ from hrnet.config import add_cfg_argument, check_same_config, config_sha256, loa
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
-from hrnet.io.tensors import INPUT_LAYOUTS, input_shape
+from hrnet.io.tensor_names import INPUT_LAYOUTS, input_shape
 from hrnet.io.torchscript import PRECISION, SOC_VERSION, read_metadata
 from hrnet.schemas import POSE
 from pth2onnx.parity import KINDS, SEED, check_parity, images_like, torchscript_warnings

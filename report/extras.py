@@ -16,7 +16,7 @@ from report.run import Run
 from report.sources import Sources
 
 LISTED = 200  # rejected images
-WEIGHTS = ("model_best.pth.tar", "*.pth")  # files of a training: classification, pose
+WEIGHTS = ("model_best.pth.tar", "*.pth")  # files of a training run: classification, pose
 FAMILY_RECORDS = 2  # that are shown
 
 
@@ -48,8 +48,8 @@ def family(run: Run, sources: Sources) -> list[dict[str, Any]]:
 
 
 def training(run: Run, sources: Sources, folder: Path) -> Optional[dict[str, Any]]:
-    """The curves of a training, its best and last epoch, and whether this run evaluated its weights; None if there was
-    no training."""
+    """The curves of the model's training, its best and last epoch, and whether this run evaluated its weights; None if
+    it was not trained."""
     source = sources.file(folder / "metrics.jsonl")  # one line for each finished epoch
     if not source:
         return None

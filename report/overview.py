@@ -85,9 +85,9 @@ def chip(run: Run, compiled: Optional[Source]) -> str:
     """The NPU that computed the outputs, or a text that says that no NPU was used."""
     words = compiled.content["command"] if compiled else []
     target = next((word.partition("=")[2] for word in words if word.startswith("--soc_version=")), "")
-    tool = run.metrics.content["tool"]
-    if on_npu(run):
-        return target or "an NPU (the record of the compiled model, with the chip's name, is missing)"
+    tool = str(run.metrics.content["tool"])
+    if on_npu(run):  # the tool of Torch-AIE is `torch_aie 6.3 on Ascend310P3`
+        return target or tool.partition(" on ")[2] or "an NPU; no record names the chip"
     return f"none: {tool} computed the outputs{f'; compiled for {target}' if target else ''}"
 
 

@@ -81,8 +81,8 @@ class Run:
         return NOFLIP if self.tag.endswith(NOFLIP) else ""
 
     def make(self, target: str, **values: str) -> str:
-        """A make command that can be pasted, for this model or, if it is among `values`, for MODELS. make remembers the
-        values that are not given here."""
+        """A make command that can be pasted: for MODELS if `values` contains it, otherwise for this model. make
+        remembers the values that are not given here."""
         words = ["make", target, *([] if "MODELS" in values else [f"MODEL={self.build.name}"])]
         if str(self.build.parent) != "build":
             words.append(f"BUILD={self.build.parent}")

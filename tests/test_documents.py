@@ -23,7 +23,7 @@ MAKEFILE = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("Makef
 NOT_OURS = {"ais_bench", "venv", "pip"}
 PACKAGES = "|".join(sorted(path.parent.name for path in ROOT.glob("*/__init__.py")))
 FOLDERS = f"{PACKAGES}|configs|docs|weights"
-SUFFIXES = "py|pyi|c|md|sh|mk|toml|npz|yaml"  # of files that no stage writes below these folders
+SUFFIXES = "py|pyi|c|md|sh|mk|toml|npz|yaml"  # a path below FOLDERS with one of these must exist: no stage writes it
 NOT_MODULES = {"atc.dynamic_dims", "atc.precision_mode", "hrnet.pt", "report.html"}  # metadata of a model; files
 
 

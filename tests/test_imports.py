@@ -38,7 +38,7 @@ ALLOWED = {
     "serve": {"starlette", "uvicorn", "prometheus_client", "cv2", "preprocess", "infer", "postprocess"},
     # candidates are what the emulators write, and operators are compared as make compare does
     "keep_float": {"onnx", "onnxruntime", "amct", "atc", "compare"},
-    # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
+    # make.bundle and make.family check inputs and tools as infer.run does; make.doctor uses atc.classifier
     "make": {"infer", "atc", "matplotlib", "ray"},
     # charts are those of make family, names and skeletons those of make show
     "report": {"PIL", "jinja2", "markupsafe", "make", "postprocess"},

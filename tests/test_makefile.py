@@ -241,7 +241,7 @@ def test_doctor_checks_the_given_values_and_remembers_nothing(checkout: Checkout
     done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
     assert done.returncode == 2
     assert "BACKEND=ascend: atc is not on PATH; source " in done.stderr
-    assert "missing: nowhere.pth: no such checkpoint" in done.stderr
+    assert "error: nowhere.pth: no such checkpoint" in done.stderr
     assert "SOC=Npu310: " in checkout.make("doctor", "SOC=Npu310").stderr
     assert not (checkout.root / "build").exists()
 

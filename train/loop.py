@@ -41,7 +41,8 @@ def train_epoch(trainer: Trainer, batches: Batches, epoch: int, stop: int, every
 
 
 def averages(trainer: Trainer, meter: Meter) -> dict[str, float]:
-    """An epoch's averages for metrics.jsonl over all steps and processes; the times are of this process only."""
+    """An epoch's figures for metrics.jsonl: means over all steps and processes, images/s without the warm-up steps, and
+    the seconds of this process."""
     names = [*(f"train_{name}" for name in meter.figures), "last_loss"]
     found = trainer.context.total(*map(mean, meter.figures.values()), meter.figures["loss"][-1])
     shared = {name: value / trainer.context.processes for name, value in zip(names, found)}

@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
     images_per_second: Optional[float]  # of all processes; None: nothing was trained
     accuracy: Optional[float]  # Top-1, percent: of the last validation, or of the training steps of a performance run
     loss: float  # of the last training step; with --eval, the mean over all images
-    weights: Optional[Path] = None  # the checkpoint of a finished training: the best epoch, or else the last one
+    weights: Optional[Path] = None  # the checkpoint of a finished run: the best epoch, or else the last one
 
 
 class Task(abc.ABC):

@@ -28,7 +28,7 @@ from hrnet.nets.trunk import count_parameters
 from train.batches import Samples
 from train.recipe import Trainer
 
-BYTES = 4 * 8  # on disk per parameter: old and new checkpoint, each with up to two moments, and best weights
+BYTES = 4 * 8  # per parameter on disk, rounded up: old and new checkpoint with up to two moments each, and best weights
 CHECKPOINT, BEST, METRICS = "checkpoint.pth.tar", "model_best.pth.tar", "metrics.jsonl"
 
 

@@ -70,7 +70,7 @@ def read_annotations(path: AnyPath, segmentations: bool = False) -> Annotations:
     crowds, need a `segmentation`, which is returned in a form that pycocotools accepts.
     """
     content = read_json(path, "annotation file", expected=EXPECTED, hint=COPY_AGAIN)
-    found = first_few(sorted(content), 5) if isinstance(content, dict) else _as_json(content)
+    found = first_few(sorted(content), 5) if isinstance(content, dict) and content else _as_json(content)
     content = content if isinstance(content, dict) else {}
     missing = [name for name in ("images", "annotations", "categories") if not isinstance(content.get(name), list)]
     if missing:

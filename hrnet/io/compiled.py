@@ -9,11 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_kind, read_record, write_record
-from hrnet.io.tensors import DTYPES
+from hrnet.io.tensor_names import DTYPES
 
 OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags whose values differ between batch sizes
 INSTEAD = {  # record kinds of ONNX files that were not exported: hint
@@ -31,7 +29,7 @@ def check_export(model: AnyPath) -> None:
         what, hint = "not an exported model", INSTEAD[kind]
         raise FormatError(what, where=model, expected="ONNX in float32", found=kind, hint=hint)
     if path.is_file() and read_record(path, "export", hint="make onnx").get("model_sha256") != sha256_file(model):
-        hint = f"rm {model}; make onnx (or use your own model: ONNX=<file>)"
+        hint = f"rm {model}; make onnx; or give your own model: ONNX=<file>"
         raise FormatError(
             "damaged or replaced after its export", where=model, expected=f"the hash in {path}", hint=hint
         )
@@ -47,7 +45,7 @@ class TensorInfo:
 
     def bytes_of_one(self) -> int:
         """Bytes of one image."""
-        return math.prod(abs(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
+        return math.prod(abs(size) for size in self.shape[1:]) * DTYPES[self.dtype]
 
 
 def check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:

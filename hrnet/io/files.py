@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from hrnet.cli import UserError
+from hrnet.cli import LockedError, UserError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -114,8 +114,8 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _lock(path: str, what: str, where: AnyPath) -> int:
-    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises UserError(`what`,
-    `where`) if another process has the lock."""
+    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises
+    LockedError(`what`, `where`) if another process has the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
@@ -129,7 +129,7 @@ def _lock(path: str, what: str, where: AnyPath) -> int:
             os.close(descriptor)
             if isinstance(error, BlockingIOError):
                 hint = "wait until it ends, then run the same command again"
-                raise UserError(what, where=where, found=holder or None, hint=hint) from None
+                raise LockedError(what, where=where, found=holder or None, hint=hint) from None
             hint = "give BUILD=<directory on another disk>"
             raise UserError(f"cannot lock files on this disk: {error.strerror}", where=path, hint=hint) from None
         os.close(descriptor)
@@ -264,14 +264,14 @@ def relative_path(folder: AnyPath, name: str) -> str:
 
 def check_free_disk(folder: AnyPath, need: int, hint: str = "give BUILD=<directory on a larger disk>") -> None:
     """Raise UserError if the disk of `folder`, which need not exist yet, has less than `need` bytes free."""
-    there = Path(folder).absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if free < need:
         unit, size = next((each for each in UNITS if need >= each[1]), UNITS[-1])
         expected, found = f"{need / size:.1f} {unit}", f"{free / size:.1f} {unit}"
-        raise UserError("too little free disk", where=folder, expected=expected, found=found, hint=hint)
+        raise UserError("too little free disk space", where=folder, expected=expected, found=found, hint=hint)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def record_text(kind: str, content: Mapping[str, Any]) -> str:
 
 
 def read_kind(path: AnyPath) -> Optional[str]:
-    """The kind of a JSON record; None if the file is missing or another one."""
+    """The kind of a JSON record; None if the file is missing or not a record."""
     try:
         content = read_json(path, "record")
     except FormatError:

@@ -41,5 +41,7 @@ def read_metadata(path: AnyPath) -> dict[str, str]:
         if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
             raise ValueError
     except (ValueError, AttributeError):
-        raise UserError(f"invalid {METADATA}", where=path, expected="a JSON object of texts", hint=HINT) from None
+        raise UserError(
+            f"invalid {METADATA}", where=path, expected="a JSON object with text values", hint=HINT
+        ) from None
     return metadata

@@ -126,7 +126,7 @@ class Storage:
         if self._flat is None:
             content = self.fetch()
             if len(content) != self.bytes:
-                raise ValueError(f"a storage has {len(content)} bytes for {self.bytes}")
+                raise ValueError(f"a storage of {len(content)} bytes, expected {self.bytes}")
             # torch.frombuffer rejects an empty buffer
             self._flat = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
         return self._flat.view(dtype or self.kind.dtype)

@@ -25,7 +25,7 @@ def group(
     peaks: Sequence[Peaks], tag_threshold: float, most: int, use_detection_val: bool, ignore_too_much: bool
 ) -> np.ndarray:
     """Group the peaks of 17 joints to people: float32 [P, 17, 3 + D] of x, y (integer pixels), heatmap value and tags;
-    all zero if a person lacks a joint. Only the first `most` people can get further joints.
+    zeros for each joint that a person lacks. Only the first `most` people can get further joints.
 
     use_detection_val: round distances to integers, and prefer higher peaks at equal distance; ignore_too_much: ignore
     the peaks of all further joints once there are `most` people.

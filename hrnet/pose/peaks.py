@@ -1,7 +1,8 @@
 """Find the peaks of the full-size heatmaps, their tags, and their subpixel positions.
 
-A peak is a pixel above the threshold with the highest value of the 5 x 5 pixels around it. The 30 highest peaks of each
-joint are used, highest first. Candidates are found in the mean heatmaps and checked with exact values.
+A peak is a pixel above the threshold with the highest value of the 5 x 5 pixels around it. Of each joint, the
+DATASET.MAX_NUM_PEOPLE highest peaks are used, highest first. Candidates are found in the mean heatmaps and checked with
+exact values.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (nms, top_k, adjust). Equal
 peaks have the order of torch.topk on the CPU, which uses std::partial_sort of libstdc++.

@@ -27,7 +27,8 @@ from typing import Optional
 
 from hrnet.cli import UserError, WorkFailed, command, integer
 from hrnet.io.files import make_folder
-from hrnet.io.tensors import OUTPUT_FORMATS, write_output
+from hrnet.io.tensor_names import OUTPUT_FORMATS
+from hrnet.io.tensors import write_output
 from infer import runtimes
 from infer.emulator import dynamic_dims, path_checks
 from infer.emulator.pipeline import Pipeline, default_requests, pure_data, run_all, run_pure, warm_up

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
+
+if TYPE_CHECKING:
+    import numpy as np  # infer.run imports this module, but not numpy
 
 
 class Runtime(ABC):
@@ -51,7 +53,7 @@ class Runtime(ABC):
         are written."""
         for tensor, output in zip(self.outputs, outputs):
             declared = [size if size > 0 else found for size, found in zip(tensor.shape, output.shape)]
-            if output.dtype != np.dtype(tensor.dtype) or list(output.shape) != declared:
+            if output.dtype != tensor.dtype or list(output.shape) != declared:
                 expected, found = f"{tensor.dtype}{tensor.shape}", f"{output.dtype}{list(output.shape)}"
                 raise UserError(f"wrong output {tensor.name}", expected=expected, found=found)
             if output.ndim == 0 or output.shape[0] != batch:

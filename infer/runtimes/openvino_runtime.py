@@ -14,7 +14,7 @@ import openvino
 
 from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
-from hrnet.io.tensors import DTYPES
+from hrnet.io.tensor_names import DTYPES
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"

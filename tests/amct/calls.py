@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
 from tests.support.onnx_models import CLASSES
@@ -22,7 +22,7 @@ def inputs(folder: Path, count: int, dtype: str = "float32") -> Path:
     entries = [InputImage(f"img{i}", f"train/{i % CLASSES}/img{i}.png", i % CLASSES, 8, 8, shape) for i in range(count)]
     for entry in entries:
         tensors.write_bin(folder / f"{entry.stem}.bin", random.standard_normal(shape).astype(dtype))
-    layout = tensors.INPUT_LAYOUTS[dtype]
+    layout = tensor_names.INPUT_LAYOUTS[dtype]
     Manifest("imagenet", "c" * 64, "d" * 64, dtype, layout, "bin", CLASSES, 0, entries).write(folder / "manifest.json")
     return folder
 

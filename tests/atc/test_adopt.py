@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from atc import adopt, convert
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import sha256_file
-from hrnet.io.tensors import DTYPES
+from hrnet.io.tensor_names import DTYPES
 from tests.support import ROOT
 from tests.support.onnx_models import classifier, saved
 
@@ -109,6 +109,10 @@ def test_incomplete_or_invalid_arguments_exit_2(arguments: list[str], capsys: py
     assert caught.value.code == 2 and ("error: give " in line or "give only --om" in line or "name:dtype:sizes" in line)
 
 
-@given(st.text("ab:/._0", min_size=1), st.sampled_from(DTYPES), st.lists(st.integers(1, 9999), min_size=1, max_size=5))
+@given(
+    st.text("ab:/._0", min_size=1),
+    st.sampled_from(list(DTYPES)),
+    st.lists(st.integers(1, 9999), min_size=1, max_size=5),
+)
 def test_every_tensor_can_be_written_as_text(name: str, dtype: str, sizes: list[int]) -> None:
     assert adopt.tensor(f"{name}:{dtype}:{','.join(map(str, sizes))}") == TensorInfo(name, dtype, sizes)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 # The tool of a stage reports its own errors; the stage's line refers to them.
 OF_A_TOOL = re.compile(r"(atc\.convert|amct\.quantize|infer\.run|make\.shards): (error|failed): .* failed, see above")
-TOO_LITTLE = "too little free disk (expected "
+TOO_LITTLE = "too little free disk space (expected "
 
 
 @pytest.fixture

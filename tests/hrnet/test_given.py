@@ -10,8 +10,9 @@ from typing import Optional
 
 import pytest
 
-from hrnet.cli import UserError, WorkFailed, command
+from hrnet.cli import LockedError, UserError, WorkFailed, command
 from hrnet.given import settle
+from hrnet.io.files import locked
 from tests.support import ROOT
 
 
@@ -69,6 +70,15 @@ def test_other_ends_keep_the_values_also_if_a_later_stage_fails(settings: Path, 
 def test_values_stay_if_the_hint_is_another_call_of_make(settings: Path) -> None:
     """`make report PRECISION=int8` before `make eval`: the second call must evaluate int8."""
     assert stage(UserError("no metrics record", hint="run make eval")) == 2
+    assert content(settings) == {"LIMIT": "9", "BATCH": "4", "SOC": "Ascend310P3"}
+
+
+def test_values_stay_if_another_run_has_the_lock(settings: Path, tmp_path: Path) -> None:
+    """It may have been given the same values, which it still uses."""
+    path = tmp_path / "run_lock"
+    with locked(path), pytest.raises(LockedError) as caught, locked(path):
+        pass
+    assert stage(caught.value) == 2
     assert content(settings) == {"LIMIT": "9", "BATCH": "4", "SOC": "Ascend310P3"}
 
 

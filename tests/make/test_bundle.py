@@ -113,6 +113,13 @@ def test_the_readme_names_the_runtime_that_is_used(place: Path) -> None:
     assert "pip install -c constraints.txt numpy Pillow PyYAML tqdm yacs openvino\n" in contents("README.md")
 
 
+def test_the_readme_for_an_npu_names_both_interpreters() -> None:
+    npu = bundle.readme_text("m", "model/m.om", "prep/in", None, False)
+    both = "If AIS_PYTHON is another interpreter than `python3`, install all packages in both."
+    assert both in npu and "\n${AIS_PYTHON:-python3} -m pip install " in npu
+    assert "AIS_PYTHON" not in bundle.readme_text("m", "model/m.onnx", "prep/in", "onnxruntime", False)
+
+
 def pose(*more: str) -> int:
     words = ["--output", "out/b.tar", "--cfg", "c.yaml", "--model", "m.onnx", *more]
     return bundle.main(words)
@@ -189,7 +196,7 @@ def test_a_full_disk_is_one_line(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 9))
     assert call() == 2
-    assert "out: too little free disk (expected " in (line := capsys.readouterr().err) and "found 0.0 kB" in line
+    assert "out: too little free disk space (expected " in (line := capsys.readouterr().err) and "found 0.0 kB" in line
     assert not Path("out").exists()
 
 

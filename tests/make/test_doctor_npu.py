@@ -69,7 +69,7 @@ def test_a_cuda_torch_beside_torch_npu_is_a_warning(
     (line,) = warnings(capsys.readouterr().err)
     assert "CUDA 12.4" in line and "torch==2.6.0 --index-url https://download.pytorch.org/whl/cpu" in line
     assert call(REFERENCE="torch", WEIGHTS="m.onnx") == 2, "torch is needed"
-    assert "make doctor: missing: torch: built for CUDA 12.4" in capsys.readouterr().err
+    assert "make doctor: error: torch: built for CUDA 12.4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_unsupported_ais_bench_is_reported(
     assert call(AIS_PYTHON=python) == 2
     out, err = capsys.readouterr()
     assert WORDS[kind] in report(out)["ais_bench"]
-    assert f"missing: AIS_PYTHON={python}: " in err and WORDS[kind] in err
+    assert f"error: AIS_PYTHON={python}: " in err and WORDS[kind] in err
     assert call(AIS_PYTHON=python, BACKEND="onnxruntime") == 0, "it is not used"
 
 
@@ -160,7 +160,7 @@ def test_the_meaning_of_fp32_on_an_npu_is_shown(place: Path, capsys: pytest.Capt
 def test_int8_on_an_npu_needs_amct_onnx(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool(place, "atc")
     assert call(BACKEND="ascend", PRECISION="int8") == 2
-    assert "make doctor: missing: amct_onnx: not on PATH, needed for PRECISION=int8" in capsys.readouterr().err
+    assert "make doctor: error: amct_onnx: not on PATH, needed for PRECISION=int8" in capsys.readouterr().err
     tool(place, "amct_onnx")
     call(BACKEND="ascend", PRECISION="int8")
     out, err = capsys.readouterr()

@@ -28,7 +28,7 @@ def compute(nodes: Cluster, count: int) -> list[Shard]:
         return 5
 
     job = schedule.Job([["make", "doctor"]], ["DATASET=/data"], HERE)
-    schedule.Run(nodes, job, store, schedule.Progress(0, count)).compute(schedule.Plan(shards(count)))
+    schedule.Scheduler(nodes, job, store, schedule.Progress(0, count)).compute(schedule.Plan(shards(count)))
     return stored
 
 
@@ -105,7 +105,7 @@ def test_damaged_files_count_as_a_failure() -> None:
         return 5
 
     job = schedule.Job([], [], HERE)
-    schedule.Run(nodes, job, store, schedule.Progress(0, 2)).compute(schedule.Plan(shards(2)))
+    schedule.Scheduler(nodes, job, store, schedule.Progress(0, 2)).compute(schedule.Plan(shards(2)))
     assert sorted(part for _, part in nodes.log) == ["1/2", "1/2", "2/2"]
 
 
@@ -116,13 +116,13 @@ def answer(**changes: Any) -> Outcome:
 DIFFERENT = {
     "no disk": (Outcome(lost="[Errno 28] No space left on device: '/tmp/x'"), "No space left"),
     "doctor": (
-        Outcome(code=2, output="numpy 1\nmake doctor: missing: simplejpeg: not installed\nmake: *** Error\n"),
+        Outcome(code=2, output="numpy 1\nmake doctor: error: simplejpeg: not installed\nmake: *** Error\n"),
         "simplejpeg: not installed",
     ),
     "disk space": (
         Outcome(
             code=2,
-            output="make doctor: missing: build: 0.1 GB free, 7 GB needed; give BUILD=<directory on a larger disk>\n",
+            output="make doctor: error: build: 0.1 GB free, 7 GB needed; give BUILD=<directory on a larger disk>\n",
         ),
         "7 GB needed; start Ray there with TMPDIR=",
     ),

@@ -57,7 +57,7 @@ def test_chance_within_the_interval(low: float, classes: int, warned: str) -> No
         (0, 1, 100.0, False),
         (0, 100, 100.0, False),
         (6000, 50_000, 76.0, False),  # int8
-        (8500, 50_000, 76.0, True),  # two trainings
+        (8500, 50_000, 76.0, True),  # two training runs
         (1, 500, 98.0, False),
         (15, 500, 98.0, True),
         (4, 10, 40.0, False),  # too few images to tell

@@ -287,7 +287,7 @@ def test_disk_is_only_needed_for_missing_inputs(
     assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input_dtype", "uint8") == 0, "which needs half of it"
     capsys.readouterr()
     assert prepare(cfg, tmp_path, output) == 2
-    assert f"{output}: too little free disk" in capsys.readouterr().err
+    assert f"{output}: too little free disk space" in capsys.readouterr().err
     (output / "a.bin").write_bytes(small(tmp_path / "val/a.JPEG"))
     assert prepare(cfg, tmp_path, output) == 0
 

@@ -80,6 +80,20 @@ def test_the_precision_is_that_of_the_model(metadata: dict[str, str], shown: str
     assert f" precision {shown} tools " in built.write().text
 
 
+@pytest.mark.parametrize(
+    ("tool", "shown"),
+    [
+        ("torch_aie 6.3 on Ascend310P3", "Ascend310P3"),
+        ("ais_bench 0.0.2", "an NPU; no record names the chip"),
+        ("onnxruntime 1.18", "none: onnxruntime 1.18 computed the outputs"),
+    ],
+)
+def test_the_chip_is_that_of_the_records(tool: str, shown: str, tmp_path: Path) -> None:
+    built = Built(tmp_path)
+    built.change(tool=tool)
+    assert f" chip {shown} precision " in built.write().text
+
+
 def luminance(colour: str) -> float:
     """https://www.w3.org/TR/WCAG21/#dfn-relative-luminance"""
     values = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

@@ -95,7 +95,7 @@ def test_the_command_that_quantized_the_compiled_model(tmp_path: Path) -> None:
 
 
 def train(built: Built, *top1: float) -> list[dict[str, Any]]:
-    """A training with an epoch for each Top-1 (percent). Returns the lines of its metrics.jsonl."""
+    """A training run with an epoch for each Top-1 (percent). Returns the lines of its metrics.jsonl."""
     lines = [
         {"epoch": n, "lr": 0.05 / n, "train_loss": 2.0 / n, "loss": 2.5 / n, "top1": value, "images_per_second": 26.75}
         for n, value in enumerate(top1, 1)
@@ -119,7 +119,7 @@ def test_operators_that_overflow_come_first() -> None:
     assert worst_operators(source) == [1, 3, 0, 4]  # type: ignore[arg-type]
 
 
-def test_a_training(tmp_path: Path) -> None:
+def test_a_training_run(tmp_path: Path) -> None:
     built = Built(tmp_path)
     with built.cfg.open("a") as file:
         file.write("TRAIN: {END_EPOCH: 5}\n")
@@ -142,12 +142,12 @@ def test_a_training(tmp_path: Path) -> None:
     built.metrics.write_text(json.dumps(record))
     text = built.write().text
     assert "are from this training" in text and "not the best ones" not in text
-    record["model"]["weights_sha256"] = hashlib.sha256(b"of another training").hexdigest()
+    record["model"]["weights_sha256"] = hashlib.sha256(b"of another training run").hexdigest()
     built.metrics.write_text(json.dumps(record))
     assert "weights of this run are not the best ones of this training" in built.write().text
 
 
-def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
+def test_a_training_run_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
     """As in the training of a pose model."""
     built = Built(tmp_path)
     (built.build / "train").mkdir()

@@ -10,7 +10,7 @@ from typing import Any
 
 from hrnet.config import config_sha256, load_config
 from hrnet.images import alignment
-from hrnet.io import tensors
+from hrnet.io import tensor_names
 from hrnet.io.coco import annotation_path, write_keypoints
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, sha256_file
@@ -45,7 +45,7 @@ def manifest_of(cfg: Path, dataset: dict[str, Any], gears: list[list[int]] = GEA
     for number, entry in enumerate(dataset["images"]):
         height, width = gears[number % len(gears)]
         where = alignment(entry["width"], entry["height"], (width, height))
-        shape, source = tensors.input_shape("float32", width, height), f"images/{SPLIT}/{entry['file_name']}"
+        shape, source = tensor_names.input_shape("float32", width, height), f"images/{SPLIT}/{entry['file_name']}"
         stem = Path(entry["file_name"]).stem
         images.append(InputImage(stem, source, None, entry["width"], entry["height"], shape, entry["id"], *where))
     return Manifest("coco", config_sha256(load_config(cfg)), MODEL, "float32", "NCHW", "npy", 1, 0, images)

@@ -9,7 +9,7 @@ import pytest
 
 from data import people
 from hrnet.images import alignment
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.pose.joints import FLIPPED, NAMES
 from tests.support import oracle
@@ -18,7 +18,7 @@ WIDTH, HEIGHT, SIZE = 200, 150, (128, 96)
 
 
 def image(width: int = WIDTH, height: int = HEIGHT, size: tuple[int, int] = SIZE) -> InputImage:
-    shape = tensors.input_shape("float32", *size)
+    shape = tensor_names.input_shape("float32", *size)
     return InputImage("1", "1.jpg", None, width, height, shape, 1, *alignment(width, height, size))
 
 

@@ -83,6 +83,7 @@ def test_the_hint_for_a_damaged_file_does_not_remove_it(
         ("[" * 100_000, "not JSON"),
         ('{"images": ' + "9" * 5000, "not JSON"),
         ([FIRST], "a list in images, annotations, categories"),
+        ({}, "a list in images, annotations, categories, found {})"),
         ({**VALID, "annotations": None}, "a list in annotations"),
         ({**VALID, "images": []}, "no images"),
         ({**VALID, "images": [FIRST, 5]}, "entry 1"),

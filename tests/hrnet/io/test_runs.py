@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet.io import tensors
+from hrnet.io import tensor_names
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord, output_folder
@@ -83,7 +83,7 @@ def test_invalid_run_records_are_rejected(path: tuple[Any, ...], value: Any, lin
     check_invalid(RunRecord.read, file, f"{file}: {line}")
 
 
-@pytest.mark.parametrize("dtype", tensors.DTYPES)
+@pytest.mark.parametrize("dtype", tensor_names.DTYPES)
 def test_output_sizes_follow_the_dtype(dtype: str, file: Path) -> None:
     set_value(file, ("outputs", 0, "dtype"), dtype)
     assert RunRecord.read(file).outputs[0].bytes_of_one() == 1000 * np.dtype(dtype).itemsize
@@ -99,7 +99,7 @@ def test_an_unknown_dtype_of_an_output_is_rejected(dtype: str, file: Path) -> No
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 NUMBERS = st.floats(0, 1e9) | st.integers(0, 10**9)
 TENSOR_INFOS = st.builds(
-    TensorInfo, TEXTS, st.sampled_from(tensors.DTYPES), st.lists(st.integers(-1, 999), min_size=1, max_size=4)
+    TensorInfo, TEXTS, st.sampled_from([*tensor_names.DTYPES]), st.lists(st.integers(-1, 999), min_size=1, max_size=4)
 )
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 from tests.support.invalid_records import check_invalid
 
 
@@ -43,43 +43,43 @@ NAMES = st.text(st.sampled_from("ab-_.2 'é图"), min_size=1, max_size=5).filter
     ],
 )
 def test_stems_have_only_legal_characters(source: str, stem: str) -> None:
-    assert tensors.safe_stems([source]) == [stem]
+    assert tensor_names.safe_stems([source]) == [stem]
 
 
 def test_duplicate_stems_are_numbered_in_order() -> None:
     sources = ["val/a.JPEG", "val/a.png", "val/a-2.JPEG", "val/a.bmp", "val/a-2.png", "val/a-3.JPEG"]
-    assert tensors.safe_stems(sources) == ["a", "a-2", "a-2-2", "a-3", "a-2-3", "a-3-2"]
-    assert tensors.safe_stems(["val/a-2.JPEG", "val/a.JPEG", "val/a.png"]) == ["a-2", "a", "a-3"]
+    assert tensor_names.safe_stems(sources) == ["a", "a-2", "a-2-2", "a-3", "a-2-3", "a-3-2"]
+    assert tensor_names.safe_stems(["val/a-2.JPEG", "val/a.JPEG", "val/a.png"]) == ["a-2", "a", "a-3"]
 
 
 @given(st.lists(NAMES.map(lambda name: f"val/{name}.JPEG"), max_size=12))
 def test_safe_stems_are_unique_legal_and_stable(sources: list[str]) -> None:
-    stems = tensors.safe_stems(sources)
+    stems = tensor_names.safe_stems(sources)
     assert len(stems) == len(sources) == len(set(stems))
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", stem) for stem in stems)
-    assert tensors.safe_stems(sources[: len(sources) // 2]) == stems[: len(sources) // 2]
+    assert tensor_names.safe_stems(sources[: len(sources) // 2]) == stems[: len(sources) // 2]
     for source, stem in zip(sources, stems):
-        wanted = tensors.safe_stems([source])[0]
+        wanted = tensor_names.safe_stems([source])[0]
         assert re.fullmatch(re.escape(wanted) + r"(-[0-9]+)?", stem)
-    assert tensors.safe_stems([f"val/{stem}.bin" for stem in stems]) == stems
+    assert tensor_names.safe_stems([f"val/{stem}.bin" for stem in stems]) == stems
 
 
 def test_a_long_stem_is_cut_and_stays_unique() -> None:
-    assert tensors.safe_stems([f"val/{'a' * 200}.JPEG", f"val/{'b' * 201}.JPEG"]) == ["a" * 200, "b" * 200]
+    assert tensor_names.safe_stems([f"val/{'a' * 200}.JPEG", f"val/{'b' * 201}.JPEG"]) == ["a" * 200, "b" * 200]
     long = [f"val/n1/{'é' * 300}{end}.JPEG" for end in ("", "x", "y")] + [f"val/n1/{'_' * 197}-2.JPEG"]
     cut = "n1_" + "_" * 197
-    assert tensors.safe_stems(long) == [cut, f"{cut}-2", f"{cut}-3", f"{cut}-4"]
+    assert tensor_names.safe_stems(long) == [cut, f"{cut}-2", f"{cut}-3", f"{cut}-4"]
 
 
 @given(st.lists(st.tuples(st.integers(190, 230), st.sampled_from(["", "-2", "b"])), max_size=12))
 def test_long_stems_leave_room_for_endings(names: list[tuple[int, str]]) -> None:
-    stems = tensors.safe_stems([f"val/{'a' * length}{end}.JPEG" for length, end in names])
+    stems = tensor_names.safe_stems([f"val/{'a' * length}{end}.JPEG" for length, end in names])
     assert len(stems) == len(set(stems))
     assert all(len(f".{stem}_0.bin.{2**22}.tmp") <= 255 for stem in stems)
 
 
 def test_many_duplicates_take_linear_time() -> None:
-    stems = tensors.safe_stems([f"val/{chr(0x4E00 + i)}.jpg" for i in range(20_000)])
+    stems = tensor_names.safe_stems([f"val/{chr(0x4E00 + i)}.jpg" for i in range(20_000)])
     assert (stems[0], stems[1], stems[-1]) == ("_", "_-2", "_-20000")
 
 
@@ -87,8 +87,8 @@ def test_many_duplicates_take_linear_time() -> None:
 
 
 def test_input_shapes_follow_dtype_and_size() -> None:
-    assert tensors.input_shape("float32", 64, 32) == [3, 32, 64]
-    assert tensors.input_shape("uint8", 64, 32) == [32, 64, 3]
+    assert tensor_names.input_shape("float32", 64, 32) == [3, 32, 64]
+    assert tensor_names.input_shape("uint8", 64, 32) == [32, 64, 3]
 
 
 DTYPES = ("float32", "float16", "int32", "int64", "uint8")
@@ -134,12 +134,12 @@ def test_npy_equals_numpy(tmp_path: Path) -> None:
     assert data == header.ljust(127) + b"\n" + bytes.fromhex("0000803f 00000040")
 
 
-@pytest.mark.parametrize("dtype", tensors.DTYPES)
+@pytest.mark.parametrize("dtype", tensor_names.DTYPES)
 @pytest.mark.parametrize("shape", [(1,), (1, 99999), (1, 34, 10, 99), (1, 1, 1, 99999)])
 def test_values_of_npy_begin_at_the_same_byte(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     tensor = np.zeros(shape, dtype)
     tensors.write_npy(tmp_path / "x.npy", tensor)
-    assert (tmp_path / "x.npy").stat().st_size == tensors.NPY_HEADER + tensor.nbytes
+    assert (tmp_path / "x.npy").stat().st_size == tensor_names.NPY_HEADER + tensor.nbytes
 
 
 @settings(max_examples=50)

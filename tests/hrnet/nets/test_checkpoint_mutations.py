@@ -159,7 +159,7 @@ def check(net: torch.nn.Module, original: State, content: Any, data: bytes) -> N
             continue
         same = torch.equal(found, expected[key])
         if not same and any("converted to float32" in line for line in lines):
-            same = torch.allclose(found, expected[key], rtol=0.02)  # rounded to bfloat16, or to both halves
+            same = torch.allclose(found, expected[key], rtol=0.02)  # rounded to float16, bfloat16 or both
         if not same and any("4 biases" in line for line in lines):
             same = key in biases and not found.any()
         if not same:  # the only dictionary with the network's names is the other one, and a line names it

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrnet.io import tensors
+from hrnet.io import tensor_names, tensors
 from hrnet.io.files import make_folder
 from infer.emulator import main
 from infer.emulator.pipeline import SharedClock
@@ -37,7 +37,7 @@ def call(*more: str, model: str = "m.onnx") -> int:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(count=st.integers(1, 11), batch=st.integers(1, 5), outfmt=st.sampled_from(tensors.OUTPUT_FORMATS))
+@given(count=st.integers(1, 11), batch=st.integers(1, 5), outfmt=st.sampled_from(tensor_names.OUTPUT_FORMATS))
 def test_outputs_do_not_depend_on_the_batch(
     tmp_path_factory: pytest.TempPathFactory, count: int, batch: int, outfmt: str
 ) -> None:

@@ -7,8 +7,8 @@ leaves files of its own in the working directory and runs the `python3` on PATH,
 environment. Only --mode=0 and ONNX are imitated.
 
 FAKE_ATC changes what it does: `host` names its result as newer CANN does, `nothing` writes no result, `crash` exits
-without ATC's last lines, `waits` continues when there is a file `go_on` beside the model, `operators` has no operators
-of the chip, `old` writes errors as CANN did before version 8.
+without ATC's last lines, `waits` continues when there is a file `go_on` beside the model, `operators` fails as if
+the chip's operators were not installed, `old` writes errors as CANN did before version 8.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def test_crops_have_the_configured_areas_and_ratios() -> None:
     share, ratio = width * height / (500 * 400), width / height
     assert 0.079 < share.min() < 0.09 and 0.97 < share.max() <= 1
     assert 0.74 < ratio.min() < 0.76 and 1.32 < ratio.max() < 1.35
-    small = share < 0.4  # where each of them fits
+    small = share < 0.4  # so small that each ratio fits
     assert np.histogram(share[small], 4)[0] / small.sum() == pytest.approx([0.25] * 4, abs=0.03)
     assert np.median(np.log(ratio[small])) == pytest.approx(0, abs=0.02)
     assert boxes[:, 0].min() == 0 and boxes[:, 2].max() == 500
