@@ -123,7 +123,7 @@ evaluate  = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $1/manifest
 	    $(if $(FLIPS),--run_flip $2-flip/$3_run.json) $(if $(POSE),--dataset $(DATASET))
 reference = $(PYTHON) -m $(if $(BY_ONNX),atc.reference --model $(ONNX),train.$(TASK).reference --weights $(WEIGHTS) --dataset $(DATASET)) \
 	    --cfg $(CFG) --manifest $1/manifest.json --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
-METRICS_NEEDS = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(GATE_CHANGED) $(call set,REFERENCE DATASET)
+METRICS_NEEDS = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(METRICS_CHANGED) $(call set,REFERENCE DATASET)
 ifdef SHARDED
 PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIMIT) --model $(MODEL_FILE) --parts $(PARTS) \
 	    --device $(DEVICE) $(KEEP:1=--keep) $(if $(FLIPS),--flip) --preprocess '$(call preprocess,{work}/prep) --shard {shard}' \

@@ -32,7 +32,7 @@ def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
     now = {
         "DATA_CHANGED": data_changed(preprocessed(options, names)) or too_many_rejected(options, names),
         "CALIB_CHANGED": data_changed(options.folder / "int8/inputs/settings.json"),
-        "GATE_CHANGED": gate_changed(options, names),
+        "METRICS_CHANGED": metrics_changed(options, names),
         "BENCH_CHANGED": "bench" in options.goals and not timed(options, names),
         "QPS_CHANGED": "qps" in options.goals and not in_one_table(options, names),
         "BUNDLE_CHANGED": "bundle" in options.goals and bundle_changed(options, names),
@@ -56,15 +56,16 @@ def _applies(options: Options, name: str) -> bool:
     return name in options.given or bool(options.goals & JUDGING)
 
 
-def gate_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether metrics were judged with another GATE."""
-    if not _applies(options, "GATE"):
-        return False
+def metrics_changed(options: Options, names: dict[str, str]) -> bool:
+    """Whether metrics were judged with another GATE, or have lost the predictions beside them."""
     sizes = options["BATCHES"].split(",") if "qps" in options.goals else [options["BATCH"]]
     tags = [names["TAG"].replace(f"-bs{options['BATCH']}-", f"-bs{size}-") for size in sizes]
     folder, gate = options.folder / "eval" / names["NAME"], float(options["GATE"].replace("none", "1"))
-    records = [_read(folder / f"{tag}{names['NOFLIP']}.json", "gate", "allowed_points") for tag in tags]
-    return any(record not in (None, gate) for record in records)
+    found = {folder / f"{tag}{names['NOFLIP']}" for tag in tags}
+    if any(os.path.exists(f"{path}.json") and not (path / "predictions.jsonl").exists() for path in found):
+        return True
+    records = [_read(Path(f"{path}.json"), "gate", "allowed_points") for path in found]
+    return _applies(options, "GATE") and any(record not in (None, gate) for record in records)
 
 
 def _batches(record: Path) -> Optional[set[str]]:

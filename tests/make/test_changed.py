@@ -27,27 +27,35 @@ def write(path: Path, content: Any) -> None:
 def judged(points: float, batch: int = 16, **more: Any) -> None:
     content = {"gate": {"metric": "top1", "allowed_points": points}, **more}
     write(EVAL / f"onnxruntime-bs{batch}-fp32.json", content)
+    write(EVAL / f"onnxruntime-bs{batch}-fp32/predictions.jsonl", {})
 
 
 def test_another_gate_is_judged_again() -> None:
-    assert resolve(GATE="2")["GATE_CHANGED"] == "", "no metrics yet"
+    assert resolve(GATE="2")["METRICS_CHANGED"] == "", "no metrics yet"
     judged(2.0)
-    assert resolve(GATE="2.0")["GATE_CHANGED"] == ""
+    assert resolve(GATE="2.0")["METRICS_CHANGED"] == ""
     for goals in ("eval", "gate", "om eval"):
-        assert resolve(goals)["GATE_CHANGED"] == "run-again", goals
+        assert resolve(goals)["METRICS_CHANGED"] == "run-again", goals
     for goals in ("om", "show", "compare", "infer"):
-        assert resolve(goals)["GATE_CHANGED"] == "", f"make {goals} without GATE keeps the verdict"
-    assert resolve("show", GATE="0.5")["GATE_CHANGED"] == "run-again"
+        assert resolve(goals)["METRICS_CHANGED"] == "", f"make {goals} without GATE keeps the verdict"
+    assert resolve("show", GATE="0.5")["METRICS_CHANGED"] == "run-again"
     judged(1.0)
-    assert resolve()["GATE_CHANGED"] == resolve(GATE="none")["GATE_CHANGED"] == ""
+    assert resolve()["METRICS_CHANGED"] == resolve(GATE="none")["METRICS_CHANGED"] == ""
     assert not Path("build/net/settings").exists()
+
+
+def test_lost_predictions_are_computed_again() -> None:
+    judged(1.0)
+    assert resolve("show")["METRICS_CHANGED"] == ""
+    (EVAL / "onnxruntime-bs16-fp32/predictions.jsonl").unlink()
+    assert resolve("show")["METRICS_CHANGED"] == resolve("eval")["METRICS_CHANGED"] == "run-again"
 
 
 def test_qps_judges_each_batch_size() -> None:
     judged(1.0)
     judged(2.0, batch=8)
-    assert resolve("qps", BATCHES="1,16")["GATE_CHANGED"] == ""
-    assert resolve("qps", BATCHES="1,8")["GATE_CHANGED"] == "run-again"
+    assert resolve("qps", BATCHES="1,16")["METRICS_CHANGED"] == ""
+    assert resolve("qps", BATCHES="1,8")["METRICS_CHANGED"] == "run-again"
 
 
 def test_a_table_of_other_batch_sizes_is_made_again() -> None:
@@ -80,7 +88,7 @@ def test_more_rejected_images_than_allowed_now() -> None:
 def test_damaged_records_are_ignored_here(content: str) -> None:
     judged(1.0)
     (EVAL / "onnxruntime-bs16-fp32.json").write_text(content)
-    assert resolve(GATE="2")["GATE_CHANGED"] == ""
+    assert resolve(GATE="2")["METRICS_CHANGED"] == ""
 
 
 BUNDLE = Path("build/net/bundle/net-onnxruntime-bs16-fp32-imagenet-float32.tar")
