@@ -59,7 +59,7 @@ def check_classifier(options: Options) -> None:
     judged = options.goals & JUDGING and options["GATE"] != "none" and not hrnet.BOARD
     if options["REFERENCE"] == "config" and not options.published and judged:
         own = "onnx" if options.onnx else "torch"
-        hint = f"give REFERENCE={own}, or GATE=none for a run without a verdict"
+        hint = f"give REFERENCE={own}, or GATE=none to accept NOT JUDGED"
         raise options.error("REFERENCE", "the config has no published figure to compare with", hint)
     if not options.onnx:
         return

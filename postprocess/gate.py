@@ -84,7 +84,7 @@ def find_reference(
         return {metric: published, "source": source, "images": config.REFERENCE.IMAGES} if published else None
     hint = f"measure it with the same DATASET and LIMIT, or give {measured_reference(config)}"
     if hrnet.BOARD:
-        hint = "evaluate the images that it was measured on; or, without a verdict: make eval REFERENCE= GATE=none"
+        hint = "evaluate the images that it was measured on; or, to accept NOT JUDGED: make eval REFERENCE= GATE=none"
     content = read_record(record, "metrics", hint=hint)
     metrics = content.get("metrics")
     if content.get("images_sha256") != images_sha256:
@@ -168,7 +168,7 @@ def run(metrics: Path, allow_unjudged: bool) -> int:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.gate", description=__doc__.splitlines()[0])
     parser.add_argument("metrics", type=Path, help="metrics record to read")
-    parser.add_argument("--allow_unjudged", action="store_true", help="exit with 0 if there is no verdict")
+    parser.add_argument("--allow_unjudged", action="store_true", help="exit with 0 also if the run was not judged")
     return parser.parse_args(argv)
 
 

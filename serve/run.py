@@ -177,7 +177,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     add_cfg_argument(parser)
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="compiled models, one per batch size")
     parser.add_argument("--metrics", type=Path, help="metrics record with the verdict about one of the models")
-    parser.add_argument("--allow_unjudged", action="store_true", help="serve also without a verdict")
+    parser.add_argument("--allow_unjudged", action="store_true", help="also serve a model that was not judged")
     add_labelled_argument(parser)
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test, as make eval FLIP=1")
     parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="what runs the models (%(default)s)")

@@ -55,7 +55,7 @@ def _judged_line(
     metrics: Optional[Path], models: Optional[Mapping[Path, CompiledModel]], tool: str, flip: Optional[bool]
 ) -> str:
     """As `check_verdict`. Without `models` only the record is checked."""
-    hint = "run make eval; or, to serve a model without a verdict, make serve GATE=none"
+    hint = "run make eval; or, to serve it anyway, make serve GATE=none"
     if metrics is None or not metrics.is_file():
         raise UserError("accuracy was not evaluated", where=metrics, hint=hint)
     record = read_record(metrics, "metrics", hint="run make eval")

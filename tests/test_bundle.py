@@ -210,7 +210,7 @@ def test_a_board_judges_an_onnx_classifier_by_the_hosts_reference(host: Checkout
     assert done.returncode == 0 and "in float32 on the same images): a drop of 0.00 points" in done.stdout, done.stderr
     done = board.make("eval", "LIMIT=3")
     assert done.returncode == 2 and "reference.json: the reference was computed on other images" in done.stderr
-    hint = done.stderr.partition("without a verdict: ")[2].splitlines()[0]
+    hint = done.stderr.partition("to accept NOT JUDGED: ")[2].splitlines()[0]
     done = board.make(*hint.split()[1:])
     assert done.returncode == 0 and "NOT JUDGED: any top1" in done.stdout, done.stderr
 

@@ -35,7 +35,7 @@ CHAIN = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "postpr
 
 class PoseCheckout(Checkout):
     def make(self, *arguments: str, model: str = MODEL, **environment: str) -> subprocess.CompletedProcess[str]:
-        """No reference is known for these weights: a run without a verdict is accepted."""
+        """No reference is known for these weights: `not judged` is accepted."""
         return super().make(*arguments, model=model, **{"GATE": "none", **environment})
 
     def pose(self, *arguments: str, code: int = 0, **environment: str) -> list[str]:
