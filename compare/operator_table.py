@@ -44,5 +44,5 @@ def findings(operators: list[Operator]) -> list[str]:
         lines.append(f"{what}: {len(above)}, first {named(above[0])}")
     if clipped:
         most = max(clipped, key=lambda each: each.saturated or 0)
-        lines.append(f"operators with saturated values: {len(clipped)}, most in {named(most)}")
+        lines.append(f"operators with saturated values: {len(clipped)}, most in layer {named(most)}")
     return lines

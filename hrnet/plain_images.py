@@ -16,7 +16,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES, natural_key
 from hrnet.io.recognise import recognise
 
-SPACES = "IMAGES is divided at spaces: for a name with a space, give its directory"
+SPACES = "IMAGES is divided at spaces: for a name with a space, write ? instead of the space"
 
 
 def find_plain_images(given: Iterable[str]) -> list[str]:

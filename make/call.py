@@ -120,7 +120,7 @@ class Options:
     def error(self, name: str, why: str, hint: Optional[str] = None) -> OptionError:
         path = self.settings / f"{name}.mk"
         remembered = f" (remembered in {path})" if name not in self.given and path.is_file() else ""
-        return OptionError(f"{name}={self[name]}{remembered}: {why}", hint)
+        return OptionError(f"{name}={self[name]}{remembered}: {why}", hint or (f"give {name}=" if remembered else None))
 
 
 def float_operators(options: Options) -> tuple[str, str]:

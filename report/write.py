@@ -82,6 +82,8 @@ def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names:
         raise FormatError("the older run is for another task", where=base, expected=run.metric, found=found, hint=hint)
     before = read_predictions_of(sources, older, hint)
     one, other = (changes.results(Path(each.path), run.pose) for each in (before, run.predictions))
+    if not one.keys() & other.keys():
+        raise FormatError("the older run has no image of this run", where=base, hint="give BASE of the same data set")
     own["base"] = changes.compare(one, other, str if run.pose else names)
     return [older, before]
 

@@ -114,7 +114,7 @@ def _read_json(text: Union[bytes, bytearray]) -> dict[str, Any]:
     except RecursionError:
         reject("not JSON: too many levels")
     except ValueError as error:  # UnicodeDecodeError is a ValueError
-        reject(f"not JSON: {str(error)[:80]}")
+        reject(f"not JSON: {str(error)[:80]}", "a JSON object, with images as base64 text")
     if not isinstance(content, dict):
         reject("the request is not a JSON object", found=content)
     return content

@@ -146,6 +146,8 @@ def test_clean_names_the_model(checkout: Checkout) -> None:
         call = ["make", "clean", *words]
         return subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True, check=True)
 
+    rejected = checkout.make("clean", "CLEAN=al", model="hrnet_w18")
+    assert rejected.returncode == 2 and "CLEAN=al: expected all" in rejected.stderr
     done = default()
     assert "MODEL=hrnet_w18 in build/hrnet_w18; kept: build/hrnet_w18/train\n" in done.stdout
     assert "forgotten: LOOP=3" in done.stderr

@@ -354,6 +354,9 @@ def test_the_hint_for_invalid_labels_is_a_command(text: str, tmp_path: Path) -> 
         read_labels(path)
     subprocess.run(str(caught.value.hint).partition(": ")[2], shell=True, check=True)
     assert read_labels(path) == {"my a.JPEG": 3, "b.JPEG": 4}
+    path.write_text("a.JPEG bird\n")
+    with pytest.raises(FormatError, match="lines such as img1"):
+        read_labels(path)
     path.write_text("a.JPEG 1.0\n")
     with pytest.raises(FormatError, match="lines such as img1"):
         read_labels(path)

@@ -45,7 +45,7 @@ def test_other_files_in_directories_are_skipped(folder: Path) -> None:
 
 def test_missing_files() -> None:
     error = error_of("a.jpg", "my", "cat.jpg")
-    assert error.where == "my" and "give its directory" in str(error.hint)
+    assert error.where == "my" and "write ? instead" in str(error.hint)
 
 
 def test_patterns_are_expanded_in_natural_order(folder: Path) -> None:

@@ -36,7 +36,7 @@ def test_values_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({}, ["make predict", "IMAGES="]),
         ({"IMAGES": " "}, ["make predict", "IMAGES="]),
-        ({"IMAGES": "a.jpg my cat.jpg"}, ["IMAGES: my: no such file", "give its directory"]),
+        ({"IMAGES": "a.jpg my cat.jpg"}, ["IMAGES: my: no such file", "write ? instead"]),
         ({"IMAGES": "photos/notes.pdf"}, ["photos/notes.pdf", "a PDF file"]),
         ({"IMAGES": "configs"}, ["configs: no images", "*.jpg", "net.yaml"]),
         ({"IMAGES": "it's.jpg"}, ["IMAGES=it's.jpg", "without quotes"]),
