@@ -25,6 +25,7 @@ from typing import Any, Optional
 import hrnet
 from hrnet.cli import escape_output, first_few, plural
 from hrnet.hints import in_call
+from hrnet.io.files import as_size
 from make import options
 from make.call import Options
 from make.classifier import check_classifier
@@ -155,14 +156,12 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
     left = max(0, need - done)
     existing = next(folder for folder in (build.absolute(), *build.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    line = f"{build}: {free / 1e9:.1f} GB free"
+    line = f"{build}: {as_size(free)} free"
     if count:
-        line += f", {left / 1e9:.1f} GB needed for {plural(count, 'image')}"
-    report.show("disk", line + (f" ({done / 1e9:.1f} GB already written)" if done else ""))
+        line += f", {as_size(left)} needed for {plural(count, 'image')}"
+    report.show("disk", line + (f" ({as_size(done)} already written)" if done else ""))
     if free < left:
-        report.error(
-            f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; give BUILD=<directory on a larger disk>"
-        )
+        report.error(f"{build}: {as_size(free)} free, {as_size(left)} needed; give BUILD=<directory on a larger disk>")
     if not os.access(existing, os.W_OK):
         report.error(f"{build}: not writable; give BUILD=<another directory>")
 

@@ -262,6 +262,12 @@ def relative_path(folder: AnyPath, name: str) -> str:
     return path
 
 
+def as_size(count: float) -> str:
+    """A number of bytes in the largest of the UNITS that gives at least 1, such as 1.5 MB; below 1 kB in kB."""
+    unit, size = next((each for each in UNITS if count >= each[1]), UNITS[-1])
+    return f"{count / size:.1f} {unit}"
+
+
 def check_free_disk(folder: AnyPath, need: int, hint: str = "give BUILD=<directory on a larger disk>") -> None:
     """Raise UserError if the disk of `folder`, which need not exist yet, has less than `need` bytes free."""
     existing = Path(folder).absolute()
