@@ -2,8 +2,8 @@
    compiler can vectorise them.
 
    In each pass a pixel is the weighted sum of `taps` neighbours, computed in 32 bits and rounded to 8 bits. Weights are
-   in units of 2^-22; hrnet/resample.py computes them. They are positive and add up to 1, except for rounding, so the sum
-   needs no clipping. */
+   in units of 2^-22; hrnet/resample.py computes them. None is negative, and they add up to 1, except for rounding, so the
+   sum needs no clipping. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -98,7 +98,8 @@ PyDoc_STRVAR(resample_doc,
              "resample(source, width, x_first, x_weights, y_first, y_weights, target)\n\n"
              "source: uint8 [height, width, 3]; *_first: int32 [n], first neighbour of each column or row;\n"
              "*_weights: int32 [n, taps], in 2**-22; target: uint8 [rows, columns, 3], output. All contiguous.\n"
-             "Taps of columns may exceed the width; taps of rows must not exceed the height. Raises ValueError.");
+             "The last neighbours of a column may be right of the image (read as 0), those of a row must be inside of it.\n"
+             "Raises ValueError.");
 
 static PyObject *resample(PyObject *module, PyObject *args) {
     Py_buffer source, x_first, x_weights, y_first, y_weights, target;

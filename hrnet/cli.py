@@ -32,8 +32,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class StageError(Exception):
     """An error that is reported in one line: `where: what (expected X, found Y); hint`.
 
-    The parts are also attributes; a part that was not given is None. Commands of make in the hint get MODEL and BUILD
-    of the call of make that started this script.
+    The parts are also attributes; a part that was not given is None. Commands of make in the hint get MODEL, BUILD and
+    PYTHON of the call of make that started this script.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """Pillow's antialiased resize of RGB pixels (python-pillow/Pillow, src/libImaging/Resample.c), with identical results.
-For bilinear interpolation, only the needed part of the resized image is computed.
 
-The weights are computed here, the sums over pixels in `_resample.c`. If that module is not compiled, for example on a
-board without a compiler, Pillow is used: same pixels, but slower (docs/decisions/0022-resize.md). Pillow is
-also used for bicubic interpolation.
+The weights are computed here, the sums over pixels in `_resample.c`, only for the needed part of the resized image. If
+that module is not compiled, for example on a board without a compiler, Pillow is used: same pixels, but slower. Pillow
+is also used for bicubic interpolation and some kinds of images (docs/decisions/0022-resize.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     make doctor MODEL=hrnet_w18 DATASET=/data/imagenet
 
 It gets make's options from make/options.py (`--set NAME=value`) and writes no files. It runs `npu-smi info` and
-AIS_PYTHON with a time limit. It does not import the packages that it checks, so it also works if packages are missing.
+AIS_PYTHON with a time limit. It also works if packages are missing: it looks for them without an import, and then does
+not check the model.
 Exit 0 if the pipeline can run, else 2 with a line on stderr for each error. Warnings on stderr do not change
 the exit code.
 """

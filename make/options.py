@@ -56,7 +56,7 @@ DEMOS = ("demo_digits", "demo_pose")
 # make splits the output of this script at spaces, which these values may contain; make already has them
 UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
-# Some of these are in each build/MODEL; make clean removes no other directory
+# build/MODEL contains at least one of these; make clean rejects a directory that contains none
 PRODUCTS = re.compile(
     r"settings|prep|om|out|eval|train|int8|predict|reference|gears\.yaml|\.?model\..*|\.settings_before.*"
 )

@@ -46,8 +46,8 @@ def to_stderr(line: str) -> None:
 
 
 def load(net: nn.Module, path: AnyPath, report: Report = to_stderr) -> str:
-    """Load all weights of a checkpoint into `net`; return the file's SHA-256. Other changes, such as a removed prefix,
-    are reported in one line.
+    """Load all weights of a checkpoint into `net`; return the file's SHA-256. What was changed, such as a removed
+    prefix, is reported in one line.
 
     Raises UserError when the file is missing, not a checkpoint, damaged, would run code, or does not match the network.
     """
