@@ -136,9 +136,9 @@ def read_kept(path: Optional[Path], model: Path) -> list[str]:
 def stamp_of(
     model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any], files: dict[str, Path]
 ) -> Stamp:
-    """The stamp of a compilation. `files`: the files named in atc's flags. It includes only the config values that are
-    used. The version of atc is unknown, so it includes the path of atc instead, with symbolic links such as
-    `ascend-toolkit/latest` resolved."""
+    """The stamp of a compilation, with only the config values that are used. `files`: the int8 model, and the files
+    named in atc's flags. The version of atc is unknown, so the stamp includes the path of atc instead, with symbolic
+    links such as `ascend-toolkit/latest` resolved."""
     path = find_program(tool[-1])
     compiler = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     version = compiler if tool == EMULATOR else path and os.path.realpath(path)

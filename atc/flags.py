@@ -100,5 +100,5 @@ def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: on
             found = f"{node}:{index}:{kind}"
             what, hint = "invalid --output_type in ATC_FLAGS", "--output_type=FP16"
             raise UserError(what, expected=expected, found=found, hint=hint)
-        changed[name] = NUMPY.get(kind, "float32")  # atc_rules rejects other types
+        changed[name] = NUMPY.get(kind, "float32")  # other types are rejected later, by atc_rules or by atc
     return [TensorInfo(each.name, changed.get(each.name, each.dtype), each.shape) for each in outputs]

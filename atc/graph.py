@@ -185,8 +185,8 @@ def output_shapes(
     """The outputs for these input shapes, by ONNX's shape inference. If a size cannot be inferred, for example after
     padding computed from a shape, the model is run once on zeros. Sizes are -1 only if an input has a dynamic axis.
 
-    Raises AtcError E10041 if shapes inside the model are inconsistent; with `strict`, ValueError if the model does not
-    support the input shapes.
+    Raises AtcError: E10041 if shapes inside the model are inconsistent, E10001 if it does not run with the input
+    shapes; with `strict`, ValueError in both cases.
     """
     light = _without_weights(model)
     fix_inputs(light, shapes)

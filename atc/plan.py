@@ -133,7 +133,7 @@ def prepare(
 ) -> tuple[Plan, atc_rules.Model]:
     """Plan the compilation of `source`, read from `model`, or of the int8 model `quantized` made from it. For uint8
     without AIPP also write the ONNX file with normalisation. Returns the plan and the facts for atc_rules. Raises
-    UserError, and AtcError E10041."""
+    UserError and AtcError."""
     given, conf = quantized or model, None
     size = config.MODEL.get("IMAGE_SIZE") if config else None
     if config:

@@ -1,5 +1,5 @@
-"""A classifier for the other servers in benchmarks.serve and for its loop without HTTP: this project's runtimes for all
-batch sizes, pixel functions and ranking. The servers run it in their own virtual environments."""
+"""A classifier for the other servers in benchmarks.serve and for its loop without HTTP: this project's pixel
+functions, ranking and runtimes, one runtime for each batch size. The servers run it in their own environments."""
 
 from __future__ import annotations
 

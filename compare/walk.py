@@ -30,7 +30,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class BatchDiffers(Exception):
-    """The compiled graph cannot compute a batch of this size."""
+    """One of the graphs cannot compute a batch of this size, or their tensors have different shapes."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Walk:
         self.sums = {tensor: _Tensor() for tensor in self.order}
 
     def add(self, reference_input: np.ndarray, compiled_input: np.ndarray) -> None:
-        """Add one image, or a batch, to the sums. Raises BatchDiffers if the compiled graph fails or its tensors have
-        other shapes; then call `reset`."""
+        """Add one image, or a batch, to the sums. Raises BatchDiffers if one of the graphs fails or their tensors
+        have different shapes; then call `reset`."""
         given = [dict.fromkeys(names, values) for names, values in zip(self.inputs, (reference_input, compiled_input))]
         expected: Tensors = {}
         found: Tensors = {}

@@ -12,7 +12,7 @@ order of the error that each one adds (compare/walk.py). A model is judged by th
 softmax from that of float32, or, if it is not a classifier, by the relative squared error of its outputs
 (keep_float/measure.py). keep_float/steps.py describes the search. It uses only the calibration images.
 
-Exit code 1 if a model overflows in float16 with every list of operators.
+Exit code 1 if a model overflows in float16 with every list that was tried.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ START, TRY = "start", "try"  # first words of actions after which nothing is dec
 TRIED = 32  # operators that are tried alone
 SHARE = 0.1  # largest share of the operators that is kept, besides those that overflow: each one costs speed
 GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of the divergence before the trials
-GOAL = 1e-4  # nats; the search ends at this divergence
+GOAL = 1e-4  # at this divergence (nats, or relative squared error) no more operators are added
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    <parts>/<k>-of-<shards>.json and the files beside it (hrnet/io/parts.py), computed on any machine; for pose
-         COCO's annotations; with --measured also the reference of each part, <k>-of-<n>.reference.json, by
-         `train.<task>.reference` or `atc.reference`
+         COCO's annotations; with --measured also the reference of each part, <k>-of-<shards>.reference.json,
+         by `train.<task>.reference` or `atc.reference`
 Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --measured the reference for
          all parts; last the metrics record --output and a stamp (hrnet/io/stamp.py)
 Rejects  missing parts, parts with a wrong number in their record, and parts with another image list, config, weights,

@@ -38,7 +38,7 @@ MIN_PERSON_SCORE = 0.1  # only people with a higher score are drawn, and counted
 
 
 def guesses(classes: Sequence[int], probabilities: Sequence[float], names: Sequence[str]) -> list[Guess]:
-    """The most probable classes with their names. `names`: INPUT.CLASS_NAMES."""
+    """The most probable classes with their names. `names`: as for `class_name`."""
     return [Guess(label, value, class_name(names, label)) for label, value in zip(classes, probabilities)]
 
 

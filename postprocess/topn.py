@@ -82,7 +82,7 @@ def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[
 
 
 def class_name(names: Sequence[str], index: int) -> str:
-    """The name of a class. `names`: INPUT.CLASS_NAMES or `directory_names`, may be empty; index -1: background."""
+    """The name of a class. `names`: INPUT.CLASS_NAMES or those of directories; may be empty; index -1: background."""
     if index < 0:
         return "background"
     return names[index] if names else f"class {index}"

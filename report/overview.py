@@ -112,7 +112,7 @@ def onnx_file(run: Run, compiled: Optional[Source]) -> dict[str, str]:
 
 
 def config_hash(run: Run, sources: Sources) -> tuple[str, Optional[Source]]:
-    """SHA-256 of MODEL and INPUT of the run's config, and the file that contains it. If make onnx exported the model,
+    """config_sha256 of the run's config, and the file that contains it. If make onnx exported the model,
     the hash is in the metrics, and the file is None. Otherwise it is in the manifest or in the record of a part; empty
     if these now belong to another run."""
     content = run.metrics.content

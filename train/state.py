@@ -40,10 +40,10 @@ def run_settings(
     train = config.TRAIN
     return {
         "model": model,
+        **trainer.task.settings(),  # first, since for pose config_sha256 contains some of their values
         "MODEL or INPUT in its config": config_sha256(config),
         "OPTIMIZER, MOMENTUM, WD, NESTEROV": [train.OPTIMIZER, train.MOMENTUM, train.WD, train.NESTEROV],
         "LR_STEP, LR_FACTOR": [list(train.LR_STEP), train.LR_FACTOR],
-        **trainer.task.settings(),
         "learning rate": train.LR,
         "length of the one cycle": None if train.LR_STEP else train.END_EPOCH,
         "batch": train[trainer.task.batch_key],

@@ -154,6 +154,11 @@ def test_a_checkpoint_of_a_different_run_is_rejected(
         if old in before:
             cfg.write_text(before.replace(old, new))
             assert f"{path}: " in error_of(task, folder, capsys, "--train_epochs", 1), new
+    if task == "pose":
+        cfg.write_text(
+            before.replace("INPUT_SIZE: 64", "INPUT_SIZE: 128").replace("GEARS: [", "GEARS: [[128, 128]] # [")
+        )
+        assert "DATASET or LOSS in its config" in error_of(task, folder, capsys, "--train_epochs", 1)
     cfg.write_text(before)
     torch.save({"state_dict": {}}, path)
     assert f"{path}: not a checkpoint of this trainer" in error_of(task, folder, capsys, "--train_epochs", 1)
