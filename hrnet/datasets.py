@@ -92,8 +92,11 @@ class Dataset:
     def check_class_names(self, names: Sequence[str]) -> None:
         """Raise UserError if the name of a class directory is in `names`, INPUT.CLASS_NAMES, but not at its index: then
         either the labels or the names are wrong. Other names of directories, such as n01440764, are accepted."""
+        positions: dict[str, list[int]] = {}
+        for position, name in enumerate(names):
+            positions.setdefault(name, []).append(position)
         for folder, index in self.classes.items():
-            places = [place for place, name in enumerate(names) if name == folder]
+            places = positions.get(folder)
             if places and index not in places:
                 expected = f"class {places[0]}, its position in INPUT.CLASS_NAMES"
                 hint = "put the names in the order of the directories, or rename each directory to its class index"

@@ -15,6 +15,7 @@ import hrnet
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
 REMOVE = re.compile(r"\brm (-r )?([^\s;]+)(; make [^;()]*[^;() ])?")
 WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
+PIP = f"{sys.executable} -m pip"  # of the interpreter that runs this script
 DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}  # of the Makefile; not remembered
 
 

@@ -9,14 +9,13 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import hrnet
 from hrnet import cann
 from hrnet.cann_tool import find_program
-from hrnet.hints import install
+from hrnet.hints import PIP, install
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make.call import NPU_BACKENDS, OptionError, Options
@@ -26,7 +25,6 @@ from make.packages import PACKAGES
 TIMEOUT = 60  # seconds; the first import of ais_bench is slow
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
-PIP = f"{sys.executable} -m pip"  # of the interpreter that is checked
 CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"  # PyPI's torch for x86-64 is a CUDA build
 INSTALL_BOTH = f"{PIP} install torch {CPU_BUILD}, then torch-npu of the same version (docs/npu.md)"
 
@@ -138,7 +136,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
             missing.append(name)
     if missing:
         extras = ",".join(sorted({PACKAGES[name].extra for name in missing} - {""}))
-        one_command = install(" ".join(missing), extras, sys.executable)
+        one_command = install(" ".join(missing), extras)
         report.error(f"{', '.join(missing)}: not installed; {one_command}")
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
     if len(both) > 1:

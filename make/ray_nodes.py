@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hrnet.cli import UserError
+from hrnet.hints import PIP
 
 CONNECT_TIMEOUT = 10  # seconds, for the head to accept a connection
 OUTPUT_LINES = 40  # last lines of a command's output that are kept
 LOCK_TRIES = 100  # attempts to get the lock of a part, one every 0.1 s; then make part reports which process has it
 CLEAN_TIMEOUT = 60  # seconds, to remove the bundles from all nodes
-INSTALL = f"{sys.executable} -m pip install -c constraints.txt ray"
+INSTALL = f"{PIP} install -c constraints.txt ray"
 
 
 class Node(NamedTuple):

@@ -27,6 +27,7 @@ from torch import distributed, nn
 
 from hrnet.cann import source_set_env
 from hrnet.cli import UserError, WorkFailed, cores, plural
+from hrnet.hints import PIP
 from hrnet.io.files import FILE_MODE
 from hrnet.nets import float32
 
@@ -103,7 +104,7 @@ def unused_npu(kind: str) -> Optional[str]:
     torch_version = torch.__version__.partition("+")[0]
     why, hint = "no NPU is available to torch_npu", "check with npu-smi info and make doctor"
     if not importlib.util.find_spec("torch_npu"):
-        why, hint = "torch_npu is not installed", f"{sys.executable} -m pip install torch-npu=={torch_version}"
+        why, hint = "torch_npu is not installed", f"{PIP} install torch-npu=={torch_version}"
     return f"WARNING: this run uses the {kind.upper()}, although {devices[0]} exists: {why}; {hint}"
 
 

@@ -275,9 +275,8 @@ def check_free_disk(folder: AnyPath, need: int, hint: str = "give BUILD=<directo
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < need:
-        unit, size = next((each for each in UNITS if need >= each[1]), UNITS[-1])
-        expected, found = f"{need / size:.1f} {unit}", f"{free / size:.1f} {unit}"
-        raise UserError("too little free disk space", where=folder, expected=expected, found=found, hint=hint)
+        what = "too little free disk space"
+        raise UserError(what, where=folder, expected=as_size(need), found=as_size(free), hint=hint)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from hrnet.cli import UserError, first_few, plural
+from hrnet.hints import PIP
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
 from hrnet.io.recognise import CHECKPOINT, DOWNLOAD_AGAIN, PDPARAMS, SAFETENSORS, recognise
 from hrnet.nets import paddle_file, paddle_names, torch_file
@@ -137,9 +138,7 @@ def _read_safetensors(path: Path) -> Any:
     try:  # imported here, since only this format needs it
         from safetensors.torch import load_file
     except ModuleNotFoundError:
-        raise UserError(
-            "safetensors is not installed", where=path, hint=f"{sys.executable} -m pip install safetensors"
-        ) from None
+        raise UserError("safetensors is not installed", where=path, hint=f"{PIP} install safetensors") from None
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:

@@ -278,7 +278,7 @@ def test_too_little_disk_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyP
         files.check_free_disk(folder, 30_100_000_000)
     facts = "too little free disk space (expected 30.1 GB, found 12.3 GB); give BUILD=<directory on a larger disk>"
     assert str(caught.value) == f"{folder}: {facts}"
-    with pytest.raises(UserError, match=r"expected 2\.5 MB, found 0\.1 MB"):
+    with pytest.raises(UserError, match=r"expected 2\.5 MB, found 100\.0 kB"):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "total used free")(0, 0, 100_000))
         files.check_free_disk(folder, 2_500_000)
     assert asked == [tmp_path, tmp_path]
