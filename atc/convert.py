@@ -199,7 +199,8 @@ def run(
             plan = plan._replace(metadata={**plan.metadata, **more})
             del source  # the tool needs the memory
             relative = plan.relative_to(folder)
-            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags
+            # The real atc checks the flags in --atc_flags itself.
+            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]
             atc_rules.check(atc_rules.parse(relative.arguments(output.stem, checked)), description)
             if plan.conf and config:
                 write_aipp(config, Path(plan.conf))
