@@ -177,7 +177,8 @@ def run(
     gears = atc_command.config_gears(config, batch_size) if config else []
     int8 = read_quantized(model, quantized, precision, bool(gears) and backend == "ascend")
     more = int8 | ({KEPT: str(len(kept))} if keep_float else {})
-    more[PRECISION] = ("fp16" if backend == "ascend" else "fp32") if precision == "default" else precision
+    default = flags.precision_mode(atc_flags) or ("fp16" if backend == "ascend" else "fp32")
+    more[PRECISION] = default if precision == "default" else precision
     options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
