@@ -79,9 +79,7 @@ def check_input(model: onnx.ModelProto, path: Path, size: Sequence[int]) -> tupl
         raise UserError(what, where=path, expected=LAYOUT, found=listing(inputs) or None, hint=hint)
     (image,) = inputs
     if image.dtype != "float32":
-        hint = (
-            "export it without its preprocessing, in float32; INPUT=uint8 and PRECISION=fp16 are for the compiled model"
-        )
+        hint = "export it in float32, without its preprocessing; then compile it with INPUT=uint8 or PRECISION=fp16"
         raise UserError(
             f"input {image.name} is {image.dtype}",
             where=path,

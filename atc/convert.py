@@ -177,7 +177,8 @@ def run(
     gears = atc_command.config_gears(config, batch_size) if config else []
     int8 = read_quantized(model, quantized, precision, bool(gears) and backend == "ascend")
     more = int8 | ({KEPT: str(len(kept))} if keep_float else {})
-    more[PRECISION] = ("fp16" if backend == "ascend" else "fp32") if precision == "default" else precision
+    default = flags.precision_mode(atc_flags) or ("fp16" if backend == "ascend" else "fp32")
+    more[PRECISION] = default if precision == "default" else precision
     options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
@@ -199,7 +200,8 @@ def run(
             plan = plan._replace(metadata={**plan.metadata, **more})
             del source  # the tool needs the memory
             relative = plan.relative_to(folder)
-            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags
+            # The real atc checks the flags in --atc_flags itself.
+            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]
             atc_rules.check(atc_rules.parse(relative.arguments(output.stem, checked)), description)
             if plan.conf and config:
                 write_aipp(config, Path(plan.conf))

@@ -38,6 +38,7 @@ FOLDERS = (  # flags with a path that atc writes to
     "debug_dir", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path", "check_report",
 )
 # fmt: on
+PRECISION_FLAGS = ("precision_mode", "precision_mode_v2")
 NUMPY = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8", "INT8": "int8"}
 
 
@@ -60,10 +61,15 @@ def parse(text: str) -> list[str]:
 
 def check_precision(words: Sequence[str], precision: str) -> None:
     """Raise UserError if both PRECISION and ATC_FLAGS set the precision."""
-    given = [word for word in words if _name(word) in ("precision_mode", "precision_mode_v2")]
+    given = [word for word in words if _name(word) in PRECISION_FLAGS]
     if given and precision != "default":
         hint = "give PRECISION=default, or remove the flag from ATC_FLAGS"
         raise UserError(f"both {given[0]} in ATC_FLAGS and PRECISION={precision} are given", hint=hint)
+
+
+def precision_mode(words: Sequence[str]) -> str:
+    """The precision mode in ATC_FLAGS, such as `force_fp16`; empty if there is none. atc uses the last one."""
+    return next((word.partition("=")[2] for word in reversed(words) if _name(word) in PRECISION_FLAGS), "")
 
 
 def _name(word: str) -> str:

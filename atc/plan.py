@@ -47,7 +47,8 @@ class Plan(NamedTuple):
         """The same plan with paths relative to `folder`, where the tool runs. The tool restricts the characters of
         paths, and a relative path contains fewer directories."""
         conf = self.conf and Path("..", Path(self.conf).name)
-        model = Path(self.model).parent.resolve() / Path(self.model).name  # a link's data files are beside the link
+        # A symbolic link to an ONNX file is not resolved: files with its weights are searched for beside the link.
+        model = Path(self.model).parent.resolve() / Path(self.model).name
         return self._replace(model=os.path.relpath(model, folder), conf=conf)
 
 

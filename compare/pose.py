@@ -79,8 +79,8 @@ def compare_people(step: Step, manifest: Manifest, before: list[Person], after: 
 
 
 def compare_maps(args: argparse.Namespace, config: CfgNode, manifest: Manifest, run: RunRecord) -> dict[str, Any]:
-    """Run the models on each input. Returns the people of each column that is run, and the steps between their maps and
-    those of infer."""
+    """Run the models on each input. Returns the people that each model found, and the steps from the maps of one column
+    to those of the next; the last column is infer."""
     runners = {ONNX: Runner(args.onnx)}
     if columns.runnable(args.model):
         runners[COMPILED] = Runner(args.model)

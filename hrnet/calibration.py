@@ -2,7 +2,7 @@
 
 The images are those whose names have the smallest hashes. So they are the same on every machine, for any order of the
 images, and not all of one class, as the first images may be. A compiled model's record lists the hashes, so that the
-evaluation can count how many of its images also calibrated the model. Labels are not needed.
+evaluation can count how many of its images also calibrated the model. Images in train/ need no labels.
 """
 
 from __future__ import annotations

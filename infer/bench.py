@@ -10,7 +10,7 @@ Resumes  rows of a killed run with the same models, loop, devices, tool and code
 Keeps    rows of an earlier sweep over other batch sizes, if they are comparable (infer/bench_table.py)
 
 Two figures are defined as in the model zoo's README (https://gitee.com/ascend/ModelZoo-PyTorch, HRNet): ms/image, which
-it calls `ave_latency`, and card images/s, since an Ascend310 card has four devices.
+it calls `ave_latency`, and card images/s, which is the rate of a whole card: an Ascend310 card has four devices.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def run(
             before, others = {"rows": []}, find_others(output, page, made_from, models, compiled[0])
         check_free_disk(scratch, max(case.bytes_of_all(case.shape[0] * loop) for case in todo))
         make_folder(scratch)
-        rows = [BenchRow(**row) for row in before["rows"][: len(todo) - 1]]  # the record needs the last tool result
+        # At least one row is measured in this call, since the record contains facts from the tool's result.
+        rows = [BenchRow(**row) for row in before["rows"][: len(todo) - 1]]
 
         def save() -> None:
             content = {

@@ -186,6 +186,16 @@ def table(done: list[Step]) -> str:
     return markdown.table(head, rows)
 
 
+def summary(names: list[str], done: list[Step]) -> str:
+    """The result in one line. `names`: the nodes that stay in float; `done`: all steps."""
+    first, last = done[0], next(step for step in reversed(done) if step.accepted)
+    listed = f"{plural(len(names), 'operator')} in float: {first_few(names, 10)}"
+    if not names:
+        listed = f"no operator that was tried reduces it by {steps.GAIN:.0%} or more"
+        listed = "no operator needs to stay in float" if last.divergence <= steps.GOAL else listed
+    return f"divergence {first.divergence:.2e} -> {last.divergence:.2e}; {listed}"
+
+
 def run(args: argparse.Namespace) -> None:
     """Search, and write the steps, then the list."""
     model = amct_rules.read_model(args.model)
@@ -220,10 +230,7 @@ def run(args: argparse.Namespace) -> None:
     write_record(products[1], "keep_float", content)
     write_text(args.output, "".join(f"{name}\n" for name in names))
     write_stamp(args.output, stamp, products)
-    first, last = done[0], next(step for step in reversed(done) if step.accepted)
-    why = "no operator needs to stay in float" if last.divergence <= steps.GOAL else "no operator in float reduces it"
-    listed = f"{plural(len(names), 'operator')} in float: {first_few(names, 10)}" if names else why
-    print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e}; {listed}")
+    print(summary(names, done))
     return print(f"wrote {args.output} ({plural(len(done), 'model')} evaluated on {images})")
 
 

@@ -1,7 +1,8 @@
 """The search for a small set of operators that stay in float, for any function that evaluates a set.
 
-Operators are tried one at a time, in the given order. Then the best ones are added to the list one by one, except
-those that do not reduce the divergence further. At the end each operator that is not needed is removed again.
+The first TRIED operators are tried one at a time, in the given order. Then the best ones are added to the list one by
+one, except those that do not reduce the divergence further. At the end each operator that is not needed is removed
+again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from math import inf
 from typing import Callable
 
 START, TRY = "start", "try"  # first words of actions after which nothing is decided
-TRIED = 32  # operators that are tried alone
+TRIED = 32  # operators that are tried alone, at most
 SHARE = 0.1  # largest share of the operators that is kept, besides those that overflow: each one costs speed
 GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of the divergence before the trials
 GOAL = 1e-4  # at this divergence (nats, or relative squared error) no more operators are added

@@ -16,7 +16,7 @@ from hrnet.io.files import AnyPath
 from hrnet.io.records import FormatError
 
 SHORTEST = len("0.000000")
-LONGEST = 16  # 9 digits, point, 6 decimals: in float64 this is exact as a number of millionths
+LONGEST = 16  # 9 digits, point, 6 decimals; without the point it is an integer of 15 digits, exact in float64
 SPACE, MINUS, POINT, ZERO = b" -.0"
 MILLIONTHS = np.array([1e6, 0, 1e5, 1e4, 1e3, 1e2, 1e1, 1e0])  # value of each character position in `0.000000`
 

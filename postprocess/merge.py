@@ -80,9 +80,9 @@ def check_parts(parts: dict[Path, Part], cfg: Path, config_hash: str, code: Opti
         raise_foreign(first, usual, "code", (code,), "this version")
     images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
     if not images <= usual.listed <= images + rejected:
-        expected = f"{usual.listed} in the list"
-        found = f"{images} and {rejected} rejected"
-        raise FormatError("wrong number of images in all parts", where=first.parent, expected=expected, found=found)
+        what = "the parts together have the wrong number of images"
+        expected, found = f"{usual.listed}, as in the list of images", f"{images} and {rejected} rejected"
+        raise FormatError(what, where=first.parent, expected=expected, found=found)
 
 
 def raise_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], other: str = "the other parts") -> None:

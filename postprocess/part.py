@@ -45,7 +45,7 @@ def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[
     products = [predictions_path(job.part), *([keypoints_path(job.part)] if task == "pose" else []), job.part]
     if is_current(job.part, stamp, products):
         folder = job.output.with_suffix("") if job.output else None
-        if folder:  # the only part: name the evaluation instead of it
+        if folder:  # this is the only part: the message is about the evaluation, not about the part
             touch(folder / "predictions.jsonl", products, f"rm -r {folder} {job.output}")
         else:
             touch(job.part, products)

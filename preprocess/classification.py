@@ -8,7 +8,8 @@ Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
 Int8     --calibration N prepares N images for the calibration of an int8 model instead: those with the smallest
-         hashes of their names, from train/ if it has images, else from the images to evaluate; no labels are needed
+         hashes of their names, from train/ if it has images, which need no labels, else from the labelled images to
+         evaluate
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
@@ -123,7 +124,8 @@ def calibration_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     labels, _ = choose_images(labels, args)
     part = dataclasses.replace(dataset, labels=labels)
     manifest = empty_manifest("images", config, part.sha256(), args.input_dtype, "bin", classes)
-    lists = [train] if training else [train, *dataset.lists()]  # train/: its images would be used if some are added
+    # train/ is always listed: images that are added to it are used in the next run.
+    lists = [train] if training else [train, *dataset.lists()]
     return Selection(dict.fromkeys(labels), dataset.find, manifest, {}, data_state(root, lists, labels))
 
 

@@ -4,8 +4,8 @@
     python -m preprocess.get_info jpg ./images ./images.info
 
 The arguments are those of the model zoo's get_info.py. bin: lists every *.bin with the given width and height. jpg:
-lists every image with its own size. Files are in natural order and each index occurs once (the model zoo's script
-starts again at 0 for each file name extension).
+lists every *.jpg and *.jpeg with its own size. Files are in natural order and each index occurs once (the model zoo's
+script starts again at 0 for each file name extension).
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def coco_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     manifest = add_listing(manifest, args.shard, listing, len(dataset.images) + len(dataset.absent))
     rejected = {f"images/{split}/{name}": reason for name, reason in dataset.broken.items()}
     lists = dataset.lists()
-    if args.calibration:  # images of the split TRAIN would be used if some are added
+    if args.calibration:  # images added to the split TRAIN are used in the next run
         lists += training_files(args.dataset, config.DATASET.TRAIN)
     return Selection(listed, dataset.root, manifest, rejected, data_state(dataset.root, lists, listed))
 

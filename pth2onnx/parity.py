@@ -102,8 +102,8 @@ def check_parity(
 ) -> Parity:
     """Run `file` and `net` on each batch of `inputs` (float32 [N, 3, H, W], of any sizes) and compare all outputs.
 
-    Raises WorkFailed if shapes differ, a value is not finite or above checkpoint.LARGEST, or a difference is above the
-    tolerance.
+    Raises WorkFailed if shapes differ, if a value is NaN, infinite or above checkpoint.LARGEST, or if a difference is
+    above the tolerance.
     """
     compute, cosine = KINDS[kind](file), 1.0
     worst = 0.0, 0.0, 0.0  # difference / tolerance, tolerance, difference

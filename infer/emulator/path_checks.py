@@ -80,7 +80,8 @@ def list_inputs(folder: str) -> list[Path]:
         raise UserError("no .bin or .npy in this directory", where=folder, hint="run make preprocess")
     twice = sorted(stem for stem, count in Counter(name.split(".")[0] for name in names).items() if count > 1)
     if twice:
-        raise UserError("duplicate file names up to the first dot", where=folder, found=first_few(twice))
+        what = "several inputs have the same name up to the first dot, and so the same output files"
+        raise UserError(what, where=folder, found=first_few(twice))
     return [Path(folder, name) for name in sorted(names, key=natural_key)]
 
 

@@ -18,7 +18,7 @@ INSTALL = {
 }
 RUNTIMES = tuple(INSTALL)  # of the emulator
 INSTALL["ascend"] = "set AIS_PYTHON to the Python interpreter that has ais_bench"
-# Runtimes that can use several devices; the others have only device 0.
+# Runtimes that accept any device number; the others have only device 0.
 WITH_DEVICES = ("torchscript", "torch_aie", "ascend")
 
 

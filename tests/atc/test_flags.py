@@ -103,6 +103,23 @@ def test_a_second_choice_of_precision_is_rejected(here: Path, capsys: pytest.Cap
     assert "TUNE=none" in error_line(capsys, [*given("--log=debug"), "--tune", "aoe"])
 
 
+@pytest.mark.parametrize(
+    ("text", "output", "precision"),
+    [
+        ("", "a.om", "fp16"),
+        ("", "a.onnx", "fp32"),
+        ("--precision_mode=allow_mix_precision", "a.om", "allow_mix_precision"),
+        ("--log=info --precision-mode-v2=fp16", "a.om", "fp16"),
+        ("--precision_mode=force_fp32", "a.om", "force_fp32"),
+        ("--precision_mode=force_fp32 --precision_mode=force_fp16", "a.onnx", "force_fp16"),
+    ],
+)
+@pytest.mark.usefixtures("here", "atc")
+def test_the_record_has_the_precision_of_the_flags(text: str, output: str, precision: str) -> None:
+    assert convert.main(given(text, output)) == 0
+    assert CompiledModel.read(output).metadata["precision"] == precision
+
+
 @pytest.mark.usefixtures("here")
 def test_the_emulator_checks_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(given("--op_select_implmode=high_precision --oo_level=O3", "a.onnx")) == 0

@@ -13,6 +13,7 @@ from amct import quantize
 from atc import convert
 from hrnet.io.records import read_record
 from keep_float import search
+from keep_float.steps import Step
 from tests.support import broken_models
 from tests.support.errors import check_error
 from tests.support.onnx_models import classifier, results
@@ -100,6 +101,15 @@ def test_a_good_model_keeps_nothing(here: Path, precision: str, capsys: pytest.C
         assert "no operator needs to stay in float" in capsys.readouterr().out
     assert search.main(broken_models.arguments(precision)) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+def test_a_gain_that_is_too_small_is_not_denied() -> None:
+    """Operators that reduce the divergence by less than 5% are not kept, so the line must not report that none does."""
+    start = Step("start", 0, 0.5, 3, 1.0, accepted=True)
+    expected = "divergence 5.00e-01 -> 5.00e-01; no operator that was tried reduces it by 5% or more"
+    assert search.summary([], [start, Step("try /a/Conv", 1, 0.49, 3, 1.0)]) == expected
+    kept = [start, Step("keep /a/Conv", 1, 0.1, 0, 1.0, accepted=True)]
+    assert search.summary(["/a/Conv"], kept) == "divergence 5.00e-01 -> 1.00e-01; 1 operator in float: /a/Conv"
 
 
 def test_fewer_images_than_a_usual_batch(here: Path) -> None:
