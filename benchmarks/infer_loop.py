@@ -2,11 +2,11 @@
 
     python -m benchmarks.infer_loop --model build/hrnet_w18/om/bs8-float32-int8.onnx \\
         --baseline build/hrnet_w18/om/bs8-float32-fp32.onnx --inputs build/hrnet_w18/prep/imagenet-float32 \\
-        --count 200 --rounds 3 --runtime onnxruntime openvino
+        --runtime onnxruntime openvino
 
 The loop is what users write: a default InferenceSession (one request on all cores) with inputs and outputs in memory.
-The emulator also reads every input and writes every output; "in memory" is its limit, the same runtime and requests on
-arrays. All run alternately in one process, with the models loaded.
+The emulator also reads every input and writes every output. "In memory" is the same runtime with the same number of
+requests, but on arrays: the emulator cannot be faster. All run alternately in one process, with the models loaded.
 With an odd number of batches, one of two cores is idle at the end. The default of 64 inputs (8 batches of 8) avoids
 this. A model with uint8 inputs is compared with the float32 loop on the same pixel values as float32.
 

@@ -1,5 +1,4 @@
-"""Compare preprocess.pose with the model zoo's preprocessing, which uses upstream's functions: images/s, and equal
-inputs.
+"""Compare preprocess.pose with the model zoo's preprocessing (upstream's functions): images/s, and equal inputs.
 
     python -m benchmarks.preprocess_pose_peer --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --copies 5
 
@@ -92,7 +91,9 @@ def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess_pose_peer")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.preprocess_pose_peer", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of HigherHRNet-Human-Pose-Estimation")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO directory")
     add_rounds_arguments(parser)

@@ -31,8 +31,8 @@ from hrnet.schemas import POSE
 LONGEST = 2.0  # long side / short side of the model zoo's longest gears; longer images are cropped
 COUNT = 4  # ATC's documentation recommends 3 to 4 gears, for speed and memory
 
-# A set of gears for all images: its cost (the sum over the images of the long side of each one's gear), and the long
-# sides of the gears.
+# A set of gears for all images: its cost (the long side of the gear of each image, summed over the images), and the
+# long sides of the gears.
 Cover = tuple[int, tuple[int, ...]]
 
 

@@ -5,7 +5,8 @@
     python -m data.people --output data/demo_people --images 200 --scenes plain --size 128
 
 Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that the split
-is complete. Equal --seed, --size and --scenes give equal bytes with equal versions of numpy, OpenCV and Pillow.
+is complete. Equal --seed, --size and --scenes give equal bytes with equal versions of numpy, OpenCV and Pillow, also
+for different splits: use another --seed for each split.
 
 Like COCO, it contains images without people, people cut off by the image border, people occluded by other people or by
 objects (joints of visibility 1), small people without labelled joints (num_keypoints 0), and crowds with one annotation
@@ -50,7 +51,7 @@ class Kind(NamedTuple):
     sizes: tuple[float, float]  # range of their heights, fraction of the short side
     across: tuple[float, float]  # range of their hips' x, fraction of the width
     down: tuple[float, float]  # range of their hips' y, fraction of the height
-    apart: tuple[float, float]  # range of the distance between neighbours, fraction of the first person's height
+    apart: tuple[float, float]  # range of the distance to a neighbour, fraction of the neighbour's height
     far: float  # probability of a person far away
     crowd: float  # probability of a crowd
     objects: tuple[float, ...]  # probabilities of 0, 1, … objects in front of people
@@ -251,7 +252,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("data/people"), help="output directory (%(default)s)")
     parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="split (%(default)s)")
     parser.add_argument("--images", type=integer(1), default=100, help="number of images (%(default)s)")
-    parser.add_argument("--seed", type=integer(0), default=1, help="random seed (%(default)s)")
+    parser.add_argument(
+        "--seed", type=integer(0), default=1, help="random seed, another one for each split (%(default)s)"
+    )
     parser.add_argument("--size", type=integer(64), default=SIZE, help="short side, pixels (%(default)s)")
     scenes = "plain: one to three large people; varied: like COCO (%(default)s)"
     parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help=scenes)

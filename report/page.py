@@ -2,7 +2,7 @@
 
 The page needs no script and requests nothing; its Content-Security-Policy forbids both. A number from a file is
 `<data value="76.8" data-record="r1" data-key="/metrics/top1">`. `r1` is the id of a file in the list at the end of the
-page. The id `page` means the page's own JSON block, which has sums over records.
+page. The id `page` means the page's own JSON block, which has the values that are in no record (report.sources.OWN).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_installed() -> None:
 
 
 class Page:
-    """One page: the files that it is made from, and the values that it shows. `own`: sums over records, JSON values."""
+    """One page: the files that it is made from, and the values that it shows. `own`: the content of OWN."""
 
     def __init__(self, sources: Sources, own: dict[str, Any]) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined

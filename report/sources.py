@@ -1,7 +1,7 @@
 """The files that a page is made from: each with its path, its SHA-256 and, for a record, its content.
 
-Each number on a page is a value of a record, which a JSON pointer selects (https://www.rfc-editor.org/rfc/rfc6901). The
-page shows the record and its hash, so that anyone can check the number.
+Each number on a page is a value of a record or of the page's own JSON block (OWN), which a JSON pointer selects
+(https://www.rfc-editor.org/rfc/rfc6901). The page shows the record and its hash, so that anyone can check the number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from urllib.parse import quote
 from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import read_record
 
-OWN = "page"  # id of the page's own JSON block, which has sums over records
+# Id of the page's own JSON block: sums over records, and values of files that are not records, such as the config.
+OWN = "page"
 
 
 @dataclass(frozen=True)

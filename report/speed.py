@@ -78,8 +78,8 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
 
 
 def milliseconds(content: dict[str, Any], step: str) -> float:
-    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if a killed run had
-    already finished all images."""
+    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if this run
+    computed no image, because a killed run had finished all of them."""
     count: int = content["images"] - content["kept"]
     return 1000 * (content["seconds"].get(step) or 0.0) / count if count else 0.0
 

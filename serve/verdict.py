@@ -31,9 +31,9 @@ def check_verdict(
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
     must have computed the outputs; `flip`: for a pose model, whether the flip test is used.
 
-    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about none of `models`, or if
-    the others were not compiled from the same file by the same command as the judged one; with `allow_unjudged` the
-    line reports this instead.
+    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing, is about none of `models`, or is
+    about outputs of another tool or with another FLIP, and if the other models were not compiled from the same file by
+    the same command as the judged one; with `allow_unjudged` the line reports this instead.
     """
     try:
         return _judged_line(metrics, models, tool, flip)

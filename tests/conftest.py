@@ -58,7 +58,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def emulators_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that do not depend on the emulator's own process, which takes longer to start than to work."""
+    """Run the emulators in the process of the test: their own process takes longer to start than to work."""
     from tests.support import in_process
 
     in_process.run_emulators(monkeypatch)
@@ -99,7 +99,7 @@ def evaluated_demo(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> De
 
 @pytest.fixture(scope="module")
 def demo(evaluated_demo: DemoChain, tmp_path_factory: pytest.TempPathFactory) -> DemoChain:
-    """A copy of `evaluated_demo` for the tests of a module, each of which starts with what the tests before it left."""
+    """A copy of `evaluated_demo` that the tests of a module share: each test finds the changes of earlier tests."""
     return evaluated_demo.copy(tmp_path_factory.mktemp("demo"))
 
 

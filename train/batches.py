@@ -29,6 +29,7 @@ from train.distributed import DistributedContext
 
 SEED = 0
 ENLARGE = f"enlarge {SHARED_MEMORY}: docker run --shm-size=8g"
+OWN_COMMAND = "run the trainer's own command (python -m train.…) with"  # make train has no flags
 
 Key = tuple[int, int]  # epoch, index of the image in the list
 
@@ -143,7 +144,7 @@ def training_batches(samples: Samples, batch: int, workers: int, context: Distri
     keys = TrainingKeys(len(samples), batch, context)
     if not len(keys):
         expected = f"at least {batch * context.processes}, {batch} for each process"
-        hint = "give more images, or a smaller batch size: --batch_size; for make train, TRAIN in a copy of the config"
+        hint = "give more images, or a smaller batch size: --batch_size (with make: TRAIN in a copy of the config)"
         raise UserError("too few images", where=samples.source, expected=expected, found=len(samples), hint=hint)
     return Batches(samples, keys, workers, context)
 
@@ -185,7 +186,7 @@ def check_shared_memory(workers: int) -> None:
             probe.close()
     except OSError as error:
         what = f"cannot start worker processes: {error.strerror}"
-        raise UserError(what, where=SHARED_MEMORY, hint=f"give --workers 0, or {ENLARGE}") from None
+        raise UserError(what, where=SHARED_MEMORY, hint=f"{OWN_COMMAND} --workers 0, or {ENLARGE}") from None
 
 
 def ignore_dead_workers() -> None:
@@ -215,5 +216,5 @@ def worker_deaths() -> Iterator[None]:
         ignore_dead_workers()
         what = f"a worker process was killed: not enough memory, or not enough space in {SHARED_MEMORY}"
         found = f"{SHARED_MEMORY} of {shutil.disk_usage(SHARED_MEMORY).total / 1e6:.1f} MB"
-        hint = f"use fewer --workers (0 needs no {SHARED_MEMORY}), or {ENLARGE}; the same command resumes"
+        hint = f"{OWN_COMMAND} fewer --workers (0 needs no {SHARED_MEMORY}), or {ENLARGE}; either way the run resumes"
         raise UserError(what, found=found, hint=hint) from None

@@ -2,7 +2,7 @@
 #
 #   --data_path=DIR      the data set's directory: train/<class>/* and val/ (required)
 #   --batch_size=N       batch size of each process
-#   --cfg=NAME           a name in configs/, or a YAML file (hrnet_w18)
+#   --cfg=NAME           a name in configs/, or a YAML file (default: hrnet_w18)
 #   any other flag       see `python -m train.classification --help`: --device_id= --lr= --train_epochs= --workers=
 #                        --nproc= --addr= --dn= --stop_step= --output= --weights= …
 #

@@ -16,6 +16,8 @@ from train.distributed import Log
 from train.meters import Meter, mean
 from train.recipe import Trainer
 
+SMALLER = "start again with a smaller learning rate: --lr (with make: TRAIN.LR in a copy of the config)"
+
 
 def train_epoch(trainer: Trainer, batches: Batches, epoch: int, stop: int, every: int, log: Log) -> Meter:
     """Train on one epoch (`epoch`, counted from 0) or, if `stop` is not 0, on `stop` batches from this epoch on. Log
@@ -30,7 +32,7 @@ def train_epoch(trainer: Trainer, batches: Batches, epoch: int, stop: int, every
         figures = trainer.step(images, targets)
         if not math.isfinite(figures["loss"]):
             what = f"the loss is {figures['loss']} in epoch {epoch}, step {step}"
-            raise WorkFailed(what, hint="start again with a smaller --lr")
+            raise WorkFailed(what, hint=SMALLER)
         ended = time.perf_counter()
         meter.add(ended - began, figures)
         if step % every == 0:

@@ -94,14 +94,14 @@ class RunState:
     def resume(self, trainer: Trainer) -> None:
         """Load the checkpoint in the output directory, if it exists, into the trainer. Raises UserError if it belongs
         to a run with different settings, or if the disk has too little space for the next checkpoints."""
-        check_free_disk(
-            self.output, BYTES * count_parameters(trainer.net), "give --output <directory on a larger disk>"
-        )
+        hint = "give --output <directory on a larger disk> (with make: BUILD=<directory>)"
+        check_free_disk(self.output, BYTES * count_parameters(trainer.net), hint)
         path = self.output / CHECKPOINT
         if not path.is_file():
             return
         content = checkpoint.read(path)
-        hint = f"give another --output, or move this directory: mv {self.output} {self.output}.old"
+        hint = "give another --output (with make: BUILD=<directory>), or move this directory: "
+        hint += f"mv {self.output} {self.output}.old"
         if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
             raise UserError("not a checkpoint of this trainer", where=path, hint=hint)
         for name, value in self.settings.items():

@@ -182,7 +182,7 @@ def test_logits_of_other_images(folder: Path, capsys: pytest.CaptureFixture[str]
     check_error(capsys.readouterr().err, "compare.classification", "torch.npy", f"{IMAGES} rows", "[3, 10]")
 
 
-def test_infinite_logits_are_counted(folder: Path) -> None:
+def test_logits_that_are_not_finite_are_counted(folder: Path) -> None:
     """A compiled model with NaN in its bias."""
     model = onnx.load("om/float32-fp16.onnx")
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "bias")

@@ -54,7 +54,7 @@ def test_the_data_set_has_the_layout_of_coco(folder: Path, content: dict[str, An
 
 
 def test_a_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """A smaller set has the first images of a larger one; another seed or split has other images."""
+    """A smaller set has the first images of a larger one; another seed has other images, but another split has not."""
     written(tmp_path / "a", "--images", 3)
     written(tmp_path / "b", "--images", 3, "--seed", 2)
     for name in ("000000000001.jpg", "000000000003.jpg"):
@@ -64,6 +64,10 @@ def test_a_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert people.main(["--output", str(tmp_path / "a"), "--split", "train2017", "--images", "1", "--size", "64"]) == 0
     assert (tmp_path / "a/annotations/person_keypoints_train2017.json").is_file()
     assert len(list((tmp_path / "a/images/train2017").iterdir())) == 1
+    written(tmp_path / "a", "--images", 1, "--size", 64)
+    name = "000000000001.jpg"
+    both = [(tmp_path / "a/images" / split / name).read_bytes() for split in ("train2017", "val2017")]
+    assert both[0] == both[1]
 
 
 def test_annotations_have_the_fields_of_coco(content: dict[str, Any]) -> None:

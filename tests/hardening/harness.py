@@ -57,7 +57,7 @@ class Stage:
     products: tuple[str, ...]  # files, or directories with all their files
     last: str  # the record written last (before its stamp): once it exists, all files are complete
     kept: str = ""  # glob pattern of the files that a rerun keeps if they are finished
-    files: int = 1  # for each input, output or part; their names are equal up to the first dot or number
+    files: int = 1  # of them for each input or part; see `identities` for the names that belong together
 
     def start(self, folder: Path, **options: object) -> subprocess.Popen[str]:
         """Start the stage in its own process group."""
@@ -190,7 +190,8 @@ def without_times(data: bytes) -> bytes:
 
 
 def identities(folder: Path, stage: Stage) -> dict[str, list[tuple[int, int]]]:
-    """Inodes and times of the finished files that a rerun keeps."""
+    """Inodes and times of the finished files that a rerun keeps. Files of one input or part have equal names up to the
+    first dot, apart from a number such as `_0` at the end."""
     found: dict[str, list[tuple[int, int]]] = {}
     for path in sorted(folder.glob(stage.kept)) if stage.kept else []:
         name = re.sub(r"_[0-9]$", "", path.name.split(".")[0])

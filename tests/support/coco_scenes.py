@@ -28,7 +28,7 @@ def person(random: np.random.Generator, number: int, image: int) -> dict[str, An
 
 
 def scene(seed: int, images: int, people: int) -> dict[str, Any]:
-    """The content of an annotation file: image ids 10, 20, …, up to `people` on each, none on some."""
+    """The content of an annotation file: images with the ids 10, 20, …, each with 0 to `people` people."""
     random = np.random.default_rng(seed)
     ids = [10 * (i + 1) for i in range(images)]
     annotations: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ MAINS = {
 
 
 class Ended:
-    """What the stages use of a subprocess.Popen, for a call of an emulator."""
+    """Replaces subprocess.Popen for a call of an emulator; has only the methods that the stages use."""
 
     def __init__(self, name: str, words: list[str], **options: Any) -> None:
         before, out = os.getcwd(), io.StringIO()

@@ -27,7 +27,8 @@ WEIGHTS = np.random.default_rng(7).standard_normal((48, CLASSES)).astype(np.floa
 def write_record(
     path: Path, given: TensorInfo, outputs: dict[str, list[int]], gears: Sequence[Gear] = (), **metadata: str
 ) -> Path:
-    """The record of the compiled model at `path`, with float32 `outputs`, and a mode that the tools accept."""
+    """Write the record of the compiled model at `path`, with float32 `outputs`. The model file gets permissions that
+    the tools accept."""
     path.chmod(0o640)
     tensors = [TensorInfo(name, "float32", shape) for name, shape in outputs.items()]
     record = (sha256_file(path), "0" * 64, ["atc"], "atc.emulator", [given], tensors, list(gears), metadata)

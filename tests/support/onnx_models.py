@@ -1,4 +1,4 @@
-"""Small ONNX models instead of a network, built with onnx.helper; the emulator's arguments, and results of a file."""
+"""Small ONNX models instead of a network, built with onnx.helper; their inputs, and the results of an ONNX file."""
 
 from __future__ import annotations
 

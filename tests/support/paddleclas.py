@@ -1,7 +1,8 @@
 """The names and shapes of HRNet's weights in PaddleClas, in the order of its state dict, without PaddlePaddle.
 
-Written after ppcls/arch/backbone/legendary_models/hrnet.py of https://github.com/PaddlePaddle/PaddleClas (Apache-2.0),
-class by class, and not after our own names. The SHA-256 in `NETS` are of PaddlePaddle's own lists.
+Written class by class from ppcls/arch/backbone/legendary_models/hrnet.py of
+https://github.com/PaddlePaddle/PaddleClas (Apache-2.0), without using our own names. The SHA-256 in `NETS` are of
+PaddlePaddle's own lists.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ LIMBS = ((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16))  # from the trunk ou
 class Scene:
     """People in an image of width x height pixels.
 
-    xy float [P, 17, 2] in pixels; heights float [P, 17], 0 where a joint is not seen; tags float [P, 17, 2]: as the
-    image and the flipped image show them.
+    xy float [P, 17, 2] in pixels; heights float [P, 17]: the heatmap's value at the joint, 0 for a joint that is not
+    seen; tags float [P, 17, 2]: in the outputs for the image and for the flipped image.
     """
 
     width: int

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-AT_WORK = "_lock: "  # the file in the error of a second run
+AT_WORK = "_lock: "  # in the error line of a second run: the end of the lock file's name
 SECONDS = 120  # after this time a process counts as hanging
 
 

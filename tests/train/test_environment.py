@@ -133,6 +133,7 @@ def test_a_reader_process_that_ends_is_one_line() -> None:
         read_all(fatal=5)
     assert "/dev/shm" in caught.value.what and "--workers" in str(caught.value.hint)
     assert "--shm-size" in str(caught.value.hint)
+    assert "the trainer's own command" in str(caught.value.hint)  # make train has no --workers
 
 
 def test_a_signal_that_comes_after_the_error_raises_nothing() -> None:

@@ -141,6 +141,7 @@ def test_a_checkpoint_of_a_different_run_is_rejected(
     path = folder / "out/checkpoint.pth.tar"
     error = error_of(task, folder, capsys, "--train_epochs", 1, "--lr", 0.1)
     assert f"{path}: " in error and "learning rate (expected 0.1" in error and f"mv {folder / 'out'} " in error
+    assert "--output (with make: BUILD=" in error
     for more in (
         ("--bs", 2),
         ("--precision", "mixed"),
@@ -194,7 +195,11 @@ def test_a_killed_worker_is_one_line(
 
 def test_a_loss_that_is_not_finite_ends_the_run(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = error_of(task, folder, capsys, "--lr", 1e30, code=1)
-    assert re.search(r": failed: the loss is (nan|inf) in epoch \d, step \d", error) and "--lr" in error
+    assert (
+        re.search(r": failed: the loss is (nan|inf) in epoch \d, step \d", error)
+        and "--lr" in error
+        and "TRAIN.LR" in error
+    )
 
 
 def test_a_run_starts_from_weights(task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,7 @@ def net(tmp_path_factory: pytest.TempPathFactory, gated: bool) -> classification
 
 @pytest.fixture(scope="class")
 def arrays(gated: bool) -> dict[str, np.ndarray]:
-    """With the number of its weight as all values."""
+    """The weights of a narrow net; all values of weight i are i."""
     return {name: np.full(shape, i, np.float32) for i, (name, shape) in enumerate(weights(16, gated, 3).items())}
 
 

@@ -41,10 +41,7 @@ def check_model(
             raise Rejected("E10049", f"{text} of the node.")
     check_out_nodes(model, flags.get("out_nodes", ""))
     for gear in gears or [[]]:
-        sizes = iter(gear)
-        check_shapes(
-            model, {name: [next(sizes, -1) if size == -1 else size for size in shapes[name]] for name in shapes}
-        )
+        check_shapes(model, at_gear(shapes, gear))
     return read_aipp(flags["insert_op_conf"], shapes) if "insert_op_conf" in flags else None
 
 

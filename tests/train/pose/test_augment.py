@@ -60,7 +60,8 @@ def test_two_flips_restore_the_image(seed: int) -> None:
 def test_joints_and_masks_follow_the_pixels(transform: Transform, x: int, y: int) -> None:
     """A white square around a joint is around the joint afterwards, in the image and in the mask.
 
-    Within a cell: cv2 rotates and scales about the centres of pixels, joints count from their corners."""
+    The positions agree to within one cell: cv2 rotates and scales about the centres of pixels, but joints are measured
+    from the corners of pixels."""
     image = np.zeros((100, 120, 3), np.uint8)
     image[y - 4 : y + 5, x - 4 : x + 5] = 255
     column, row = augment.transform_joints(joints_at(np.array([[x + 0.5, y + 0.5]])), transform, SIDE, [0])[0, 0, :2]

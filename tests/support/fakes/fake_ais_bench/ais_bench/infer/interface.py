@@ -1,5 +1,5 @@
 """A fake of ais_bench.infer.interface: `InferSession` with the calls that run a model in memory. It computes with the
-.om of the fake atc, in the thread that made it only, and checks bytes and shapes as aclruntime does."""
+.om of the fake atc, but only in the thread that created the session, and checks bytes and shapes as aclruntime does."""
 
 from __future__ import annotations
 
