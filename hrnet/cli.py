@@ -1,8 +1,8 @@
 """Command-line code of all scripts: errors, exit codes, number arguments, progress bars.
 
 Exit codes: 0 success; 1 the work was done but its result is bad (accuracy dropped too much, images were rejected, the
-export differs from PyTorch), or a tool failed; 2 wrong usage, missing or malformed files, a full disk. Errors are one
-line on stderr. A failed print does not change the exit code.
+export differs from PyTorch), or a tool failed; 2 wrong usage, missing or malformed files, a full disk; 130 Ctrl-C.
+Errors are one line on stderr. A failed print does not change the exit code.
 """
 
 from __future__ import annotations

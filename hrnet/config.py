@@ -168,7 +168,7 @@ def _as_yaml(value: Any) -> str:
 
 
 def named_files(path: AnyPath) -> list[Path]:
-    """The files that a config, which `load_config` accepts, names in INPUT; paths are relative to the config."""
+    """The paths of the files that INPUT of a valid config names. Names in the config are relative to its directory."""
     values = read_yaml(Path(path)).get("INPUT", {})
     return [Path(path).parent / values[key] for key in NAMED_FILES if isinstance(values.get(key), str)]
 

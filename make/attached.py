@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
     """The exit code of the command (128 + signal if a signal ended it); KILLED if the caller ended first or sent
     SIGTERM."""
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    ended = threading.Lock()  # locked for good when the child has ended: another process may then get its id
+    ended = threading.Lock()  # stays locked after the child has ended: another process may then get its id
 
     def kill() -> None:
         if ended.acquire(blocking=False):  # else there is nothing to kill, or the other thread is killing it

@@ -124,7 +124,7 @@ class Options:
 
 
 def float_operators(options: Options) -> tuple[str, str]:
-    """The model's precision, `int8` or `fp16`, and the part of product names for the list of operators in KEEP_FLOAT;
+    """The model's precision, `int8` or `fp16`, and what KEEP_FLOAT adds to the names of products, such as `keep-auto`;
     two empty strings if KEEP_FLOAT has no effect."""
     value = options.values
     fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")

@@ -27,8 +27,8 @@ def state(path: str) -> Optional[list[int]]:
 
 
 def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
-    """{variable for make: prerequisite}: `run-again`, a target that is never up to date, if the products that have the
-    variable as a prerequisite must be made again; else ""."""
+    """{variable for make: its value}. Each variable is a prerequisite of products. Its value is `run-again`, a target
+    that is never up to date, if these products must be made again, else ""."""
     now = {
         "DATA_CHANGED": data_changed(preprocessed(options, names)) or too_many_rejected(options, names),
         "CALIB_CHANGED": data_changed(options.folder / "int8/inputs/settings.json"),

@@ -1,8 +1,8 @@
 """Draw charts with matplotlib.
 
-`draw` writes a scatter chart to files (SVG and PNG). Its labels overlap neither points nor each other. `scatter`,
-`curves`, `bars`, `stacked` and `intervals` return an SVG element for an HTML page; its text and axes have the colour of
-the page's text.
+`draw` writes a scatter chart to files (SVG and PNG). Its labels overlap neither points nor each other if there is room.
+`scatter`, `curves`, `bars`, `stacked` and `intervals` return an SVG element for an HTML page; its text and axes have
+the colour of the page's text.
 
 Only the functions that draw import matplotlib (the extra `report`). The same values give the same bytes.
 """

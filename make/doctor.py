@@ -62,9 +62,9 @@ def count_inputs(folder: Path) -> int:
     manifest = Manifest.read(folder / "manifest.json")
     names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
     if missing := [name for name in names if not (folder / name).is_file()]:
-        found = f"{len(missing)} of {len(names)} are missing: {first_few(missing)}"
-        hint = "give PREP=<a complete directory of inputs, such as build/<MODEL>/prep/<SET>>"
-        raise UserError("inputs of manifest.json are missing", where=folder, found=found, hint=hint)
+        what = f"{len(missing)} of {len(names)} inputs in manifest.json are missing: {first_few(missing)}"
+        hint = "give a complete directory of inputs, such as PREP=build/<MODEL>/prep/<SET>"
+        raise UserError(what, where=folder, hint=hint)
     return len(names)
 
 

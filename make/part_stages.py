@@ -13,7 +13,7 @@ HINT = "finished parts are kept for a rerun"
 
 
 class Stopped(Exception):
-    """Another part has failed."""
+    """Another part has failed, or the run was interrupted."""
 
 
 class Stages:
@@ -28,7 +28,7 @@ class Stages:
 
     def run(self, name: str, lock: int, **values: object) -> None:
         """Run a stage; its process inherits the part's lock. Raises UserError (exit 2) or WorkFailed (another exit
-        code) if it fails, and Stopped if another part has failed."""
+        code) if it fails, and Stopped after `stop`."""
         words = shlex.split(self.templates[name])
         for key, value in values.items():
             words = [word.replace(f"{{{key}}}", str(value)) for word in words]

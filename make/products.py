@@ -9,9 +9,13 @@ from make.classifier import completed
 
 
 def product_names(options: Options) -> dict[str, str]:
-    """{name: value} of variables for make, among them parts of product names: SET (inputs that `make
-    preprocess` writes), NAME (SET, or the directory's name in PREP; docs/ calls it <SET>), TARGET (what the model is
-    compiled for) and TAG (backend and model)."""
+    """{name: value} of variables for make, among them parts of product names:
+
+    SET      the inputs that `make preprocess` writes
+    NAME     the inputs that are used: SET, or with PREP the name of its directory. Paths in docs/ write <SET> for it
+    TARGET   what the model is compiled for
+    TAG      backend and model
+    """
     value = options.values
     chip = value["BACKEND"] in NPU_BACKENDS
     precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")

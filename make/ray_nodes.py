@@ -205,13 +205,13 @@ class RayNodes:
         return nodes
 
     def check(self, node: Node, commands: list[list[str]]) -> object:
-        """Start to unpack the bundle and to run `commands` on a node; a task for `wait`."""
+        """Start to unpack the bundle and to run `commands` on a node. Returns a task for `wait`."""
         task = self._start("enter", node, {"num_cpus": 0}, self._archive, self._name, commands)
         self._checks[task] = node.key
         return task
 
     def start(self, node: Node, words: list[str], wanted: str) -> object:
-        """Start a part on a checked node; a task for `wait`."""
+        """Start a part on a checked node. Returns a task for `wait`."""
         cpus = node.resources.get("CPU", 0)
         share = min(1, cpus / node.slots)  # so that CPUs do not limit the number of parts
         needs = {"num_cpus": share, "resources": {"NPU": 1}} if self.npu else {"num_cpus": int(cpus)}

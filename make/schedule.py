@@ -141,9 +141,9 @@ class Scheduler:
                 else:
                     self.end_part(plan, *self.parts.pop(task), outcome)
         if plan.given_up:
-            part, why = next(iter(plan.given_up.items()))
+            why = next(iter(plan.given_up.values()))
             names = first_few(map(str, plan.given_up))
-            raise WorkFailed(f"failed {ATTEMPTS} times: part {names}", where=part, found=why, hint=HINT)
+            raise WorkFailed(f"failed {ATTEMPTS} times", where=f"part {names}", found=why, hint=HINT)
 
     def update_nodes(self, plan: Plan) -> None:
         """Start checks of new nodes, forget nodes that died, and start parts on free nodes."""

@@ -4,7 +4,7 @@ setting   = $(strip $(subst $1 ?=,,$(file <$(BUILD)/$(MODEL)/settings/$1.mk)))
 NOT_REMEMBERED := MODEL MODELS BUILD PYTHON GATE MAX_REJECTED SHARD KEEP IMAGES BATCHES BASE HOST PORT# as in make/call.py
 SETTINGS := $(filter-out $(NOT_REMEMBERED),$(basename $(notdir $(wildcard $(BUILD)/$(MODEL)/settings/*.mk))))
 $(foreach name,$(SETTINGS),$(eval $(subst $$,$$$$,$(name) ?= $(call setting,$(name)))))
-# The end of an error: GNU make adds `.  Stop.`, which would be read as a part of a value at the end of a hint
+# Appended to each error: GNU make ends it with `.  Stop.`, which would look like a part of the value at the end of a hint
 define STOPPED
 
 nothing was run

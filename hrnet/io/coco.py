@@ -27,8 +27,8 @@ EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
 COPY_AGAIN = "copy or download the file again, or give another DATASET=<directory>"
 LARGEST_ID = 2**63  # larger ids do not fit into int64
 LARGEST_SIDE = 10**6  # pixels
-MAX_AREA = 4  # area of a person / area of the image; above 1 if parts of the box are outside of the image
-MAX_BOX = 1000  # area of a person's box / area of the person; the box is the smaller of `bbox` and its joints' box
+MAX_AREA = 4  # largest area of a person / area of the image; above 1, since a person may extend beyond the image
+MAX_BOX = 1000  # largest area of a person's box (the smaller of `bbox` and its joints' box) / area of the person
 
 
 class CocoImage(NamedTuple):

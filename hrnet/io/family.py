@@ -37,7 +37,8 @@ class FamilyRow:
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """One model in a publisher's tables. Percent; milliseconds of a batch, for each batch size of `Published`."""
+    """One model in a publisher's tables. Accuracies are in percent; latencies are milliseconds of a batch, one for each
+    of `Published.batches`."""
 
     name: str
     top1: float

@@ -36,7 +36,7 @@ IMAGES = (
     ".pgm",
     ".tif",
     ".tiff",
-)  # files with other extensions are opened to recognise them
+)  # in a data set, files with other extensions are opened to recognise them
 
 AnyPath = Union[str, "os.PathLike[str]"]
 
@@ -165,8 +165,8 @@ def lock_holder(descriptor: int) -> str:
 
 @contextlib.contextmanager
 def replacing_folder(path: AnyPath) -> Iterator[Path]:
-    """Yield an empty directory beside the directory `path`. If the block succeeds, it replaces `path` with
-    all its content in one step; else it is removed. `<path>_lock` is locked meanwhile."""
+    """Yield an empty directory beside the directory `path`. If the block succeeds, it replaces `path` and its content:
+    in one step, or in two on a disk without RENAME_EXCHANGE. Else it is removed. `<path>_lock` is locked meanwhile."""
     path = Path(path)
     temporary, old = temporary_name(path), path.with_name(f".{path.name}.old")
     make_folder(path.parent)

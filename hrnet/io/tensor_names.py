@@ -1,5 +1,5 @@
-"""Names, dtypes and shapes of tensor files (hrnet/io/tensors.py). Does not import numpy, which takes most of the start
-of scripts that only name files, such as infer.run.
+"""Names, dtypes and shapes of tensor files (hrnet/io/tensors.py). Does not import numpy: its import would take most of
+the start-up time of scripts that only name files, such as infer.run.
 """
 
 from __future__ import annotations

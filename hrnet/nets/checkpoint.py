@@ -324,5 +324,5 @@ def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> 
     if not found:
         return None
     names = " and ".join(f"{count} names have the prefix {prefix}" for prefix, count in found.most_common(3))
-    without = f", without it: {first_few(others)}" if others else ""
+    without = f", others have none: {first_few(others)}" if others else ""
     return f"{names}{without}; save only the weights of one network"

@@ -174,9 +174,10 @@ class Trunk(nn.Module):
 
     @staticmethod
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-        """Change each branch to the next stage's width; the new, last branch is computed from the last one.
+        """Change each branch to the next stage's width, and add a branch that is computed from the last one before it.
 
-        Upstream computes all changed branches from the last one; after stage 1 no published model changes a branch.
+        Upstream also computes each changed branch from the last one. This gives the same result for all published
+        models: transition1 has only one branch to change, transition2 and transition3 change none.
         """
         kept: list[nn.Module] = [
             nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, 3, relu=True)

@@ -301,7 +301,7 @@ def test_given_inputs_are_checked_as_a_data_set_is(place: Path, capsys: pytest.C
     (place / "prep/img1.bin").unlink()
     assert call(PREP="prep") == 2
     err = capsys.readouterr().err
-    assert "error: prep: inputs of manifest.json are missing (found 1 of 3 are missing: img1.bin); give PREP=" in err
+    assert "error: prep: 1 of 3 inputs in manifest.json are missing: img1.bin; give a complete directory" in err
     manifest = place / "prep/manifest.json"
     manifest.write_text(manifest.read_text()[:99])
     assert call(PREP="prep") == 2

@@ -161,11 +161,18 @@ def test_accuracy_is_measured_where_there_are_weights(calls: Calls) -> None:
     assert (first["top1"], first["top5"], first["images"], first["reference"]) == (70.5, 90.25, 200, None)
     assert (second["top1"], second["images"]) == (84.7, 0) and second["reference"]
     text = OUTPUT.with_suffix(".md").read_text()
-    assert "| hrnet_w18 | 70.50 | 90.25 |" in text and "200 images" in text
+    assert "| hrnet_w18 | 70.50 | 90.25 |" in text and "Other accuracies were measured on 200 images." in text
     calls.log.clear()
     Path("set/val/a.JPEG").write_bytes(b"another image")
     assert measure("--metrics", "eval/set/tag.json", **given) == 0
     assert calls.log == ["hrnet_w18"], "the seeded row does not depend on images"
+
+
+def test_the_notes_name_no_other_accuracies_if_all_are_measured(calls: Calls) -> None:
+    given = {"DATASET": "set", "LIMIT": "0"}
+    assert measure("--metrics", "eval/set/tag.json", models=["hrnet_w18"], **given) == 0
+    text = OUTPUT.with_suffix(".md").read_text()
+    assert "\nAccuracies were measured on 200 images." in text and "*" not in text.partition("\nMilliseconds")[0]
 
 
 def test_an_invalid_data_set_is_rejected_before_the_first_row(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@ def test_a_part_that_always_fails_does_not_stop_the_others(capsys: pytest.Captur
     nodes = Cluster(node("a"), event=event)
     with pytest.raises(WorkFailed) as caught:
         compute(nodes, 4)
-    assert str(caught.value.where) == "2/4" and caught.value.found == "1 files rejected (found a.png)"
+    assert caught.value.where == "part 2/4" and caught.value.found == "1 files rejected (found a.png)"
     assert [part for _, part in nodes.log].count("2/4") == schedule.ATTEMPTS
     assert {part for _, part in nodes.log} == {"1/4", "2/4", "3/4", "4/4"}
     assert "make.shards: started" in capsys.readouterr().err, "the output of make part is shown"
