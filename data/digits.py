@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import UserError, command, plural, progress
+from hrnet.hints import install
 from hrnet.io.files import make_folder, write_atomic, write_text
 
 SIZE = 64  # height and width of the written images, pixels
@@ -55,7 +56,7 @@ def run(output: Path) -> None:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        raise UserError("scikit-learn is not installed", hint='pip install ".[demo]"') from None
+        raise UserError("scikit-learn is not installed", hint=install("scikit-learn", "demo")) from None
     source = load_digits()
     mask = validation_mask(source.target, VALIDATION, SEED)
     folders = {digit: make_folder(output / "train" / str(digit)) for digit in range(10)}

@@ -83,9 +83,8 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
         raise UserError(" ".join(str(error.args[0]).split()), where=path) from None
     check_values(schema, path)
     if complete and schema.MODEL.NAME == ONNX and not is_complete(schema):
-        hint = (
-            f"make eval CFG={path} ONNX=<file>, or python -m atc.classifier --cfg {path} --model <file> --output <YAML>"
-        )
+        script = f"{sys.executable} -m atc.classifier --cfg {path} --model <file> --output <YAML>"
+        hint = f"make eval CFG={path} ONNX=<file>, or {script}"
         what = "incomplete config of an ONNX classifier"
         raise UserError(what, where=path, expected="MODEL.IMAGE_SIZE, MODEL.NUM_CLASSES and INPUT.RESIZE", hint=hint)
     schema.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from pathlib import Path
 from typing import Any, Optional
 
@@ -241,7 +242,7 @@ def test_stages_ask_for_the_completed_config(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(CONFIG)
     with pytest.raises(UserError, match="incomplete config of an ONNX classifier") as caught:
         load_config(tmp_path / "mine.yaml")
-    assert "python -m atc.classifier" in str(caught.value.hint)
+    assert f"{sys.executable} -m atc.classifier" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import stat
+import sys
 
 import numpy as np
 import pytest
@@ -66,6 +67,12 @@ def test_a_rerun_completes_and_changes_nothing(folder, capsys):
     screen = capsys.readouterr().out
     assert "1297 images" in screen and "500 " in screen and str(folder) in screen
     assert {path: path.read_bytes() for path in folder.rglob("*.JPEG")} == before
+
+
+def test_a_missing_package_has_a_hint_for_this_interpreter(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert digits.main(["--output", str(tmp_path / "digits")]) == 2
+    assert f'{sys.executable} -m pip install ".[demo]"' in capsys.readouterr().err
 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), share=st.integers(0, 100), seed=st.integers(0, 99))
