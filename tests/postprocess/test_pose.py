@@ -182,7 +182,7 @@ REJECTED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is n
     "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
     "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
     "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{part}", "config differs"),
-    "too few images": (lambda run: run.find([], images=3), "{parts}", "expected 8 in the list, found 3"),
+    "too few images": (lambda run: run.find([], images=3), "{parts}", "expected 8, as in the list of images, found 3"),
     "people on other images": (lambda run: run.find([{**exact(SCENE)[0], "image_id": 7}]), "{keypoints}", "found 7"),
     "other keypoints": (lambda run: keypoints_path(run.part).write_text("[]"), "{found}", "rm {part}; make part"),
 }
