@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
+from hrnet import cann
 from hrnet.hints import in_call
-from make.checks import CHECKS
+from make.checks import CHECKS, FILE, PATH
 
 CONFIGS = Path("configs")
 NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "GATE", "MAX_REJECTED", "SHARD", "KEEP", "IMAGES"}
@@ -121,6 +122,17 @@ class Options:
         path = self.settings / f"{name}.mk"
         remembered = f" (remembered in {path})" if name not in self.given and path.is_file() else ""
         return OptionError(f"{name}={self[name]}{remembered}: {why}", hint or (f"give {name}=" if remembered else None))
+
+    def format_error(self, name: str, expected: str) -> OptionError:
+        """The error for a value that has the wrong format, with a hint what to give instead."""
+        value, hint = self[name], None
+        if value != value.strip() and re.fullmatch(CHECKS[name].pattern, value.strip()):
+            hint = f"without the blank: {name}={value.strip()}"
+        elif name == "SOC" and value:
+            hint = f"did you mean {cann.nearest_chip(value)}?"
+        elif PATH.expected in expected or FILE.expected in expected:
+            hint = "create a link whose path has only these characters (ln -s), and give the link"
+        return self.error(name, f"expected {expected}", hint)
 
 
 def float_operators(options: Options) -> tuple[str, str]:

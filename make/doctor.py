@@ -27,11 +27,12 @@ import hrnet
 from hrnet.cli import escape_output, first_few, plural
 from hrnet.hints import in_call
 from hrnet.io.files import as_size
-from make import options
+from make.backend import check_backend, resolve_backend
 from make.call import Options
 from make.classifier import check_classifier
+from make.config import find_config
 from make.doctor_tools import Report, check_packages, check_tools
-from make.files import check_exists, how_to_get
+from make.files import check_exists, check_files, how_to_get
 from make.packages import exports, needed_packages
 
 CLOCK = 60  # seconds: allowed difference between the clocks of two machines
@@ -182,8 +183,8 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report.show("remembered", ", ".join(remembered) or "nothing")
     if call["OM"]:
         report.show("compiled", call["OM"])
-    report.require(functools.partial(options.check_files, dry_run=True), call)
-    report.require(options.check_backend, call)
+    report.require(functools.partial(check_files, dry_run=True), call)
+    report.require(check_backend, call)
     report.require(check_classifier, call)
     check_model(report, call, inputs)
     sys.stdout.flush()
@@ -210,8 +211,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     args = parse_args(argv)
     values = dict(pair.split("=", 1) for pair in args.set)
     call = Options(values, {"OM"}, {"doctor"})
-    options.find_config(call)
-    return run(call, options.resolve_backend(args.backend_asked, call["OM"])[1], args.make, args.inputs)
+    find_config(call)
+    return run(call, resolve_backend(args.backend_asked, call["OM"])[1], args.make, args.inputs)
 
 
 if __name__ == "__main__":

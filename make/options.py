@@ -19,7 +19,6 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet import cann
 from hrnet.cli import escape_output, first_few
 from hrnet.hints import nearest
 from hrnet.io.files import find_locked
@@ -33,25 +32,18 @@ from make.call import (
     note,
 )
 from make.changed import changed
-from make.checks import CHECKS, FILE, PATH, optional
-from make.classifier import check_classifier, read_kind, set_reference, values_of, without_comments
+from make.checks import CHECKS
+from make.classifier import check_classifier, set_reference
+from make.config import FAMILY, find_config, shipped
 from make.defaults import check_fixed_batch, set_defaults
 from make.files import check_files, missing_files
-from make.ignored import ignore_weights, made_models, note_default_model, report_ignored
+from make.ignored import made_models, note_default_model, report_ignored
 from make.images import reject_chunk, set_shards
 from make.products import product_names
 from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
-FAMILY = "family"  # MODEL of make family; its products and remembered values are in BUILD/family
 TARGETS_HINT = "make help lists the targets"
 HIDDEN_TARGETS = {"once"}  # not in make help
-YAML = (".yaml", ".yml")
-SUFFIXES = {  # variable -> suffixes of the files that it names
-    "ONNX": (".onnx",),
-    "OM": (".om",),
-    "TS": (".ts",),
-    "WEIGHTS": (".pth", ".tar", ".safetensors", ".pdparams"),
-}
 DEMOS = ("demo_digits", "demo_pose")
 # make splits the output of this script at spaces, which these values may contain; make already has them
 UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
@@ -61,71 +53,6 @@ PRODUCTS = re.compile(
     r"settings|prep|om|out|eval|train|int8|predict|reference|gears\.yaml|\.?model\..*|\.settings_before.*"
 )
 ENVIRONMENT = {"RAY_ADDRESS", "HF_ENDPOINT"}  # read by scripts; make exports them if they are given after `make`
-
-
-def shipped() -> list[str]:
-    """The names of the configs in configs/."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-
-
-def find_config(options: Options) -> None:
-    """Set CFG: MODEL's file in configs/, or the given path; its stem must be MODEL. Raises OptionError."""
-    given, model = options["CFG"], options["MODEL"]
-    if not re.fullmatch(optional(FILE).pattern, given):
-        raise options.error("CFG", f"expected {FILE.expected}", hint_for_format(options, "CFG"))
-    if given in shipped():
-        given = str(CONFIGS / f"{given}.yaml")
-    if not given:
-        if model not in shipped():
-            raise options.error("MODEL", "no such config", which_model(model, Path(options["BUILD"])))
-        given = str(CONFIGS / f"{model}.yaml")
-    path = Path(given)
-    if path.suffix not in YAML or not path.is_file():
-        options.values["CFG"] = given
-        hint = f"the configs in configs/: {', '.join(shipped())}"
-        if other := variable_of(given):
-            hint = f"give it as {other}={given}"
-        elif "CFG" not in options.given:
-            hint = "give CFG=<its new path>"
-        raise options.error("CFG", "no such YAML file", hint)
-    if path.stem != model:
-        raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}", "give only MODEL or CFG")
-    if model == FAMILY:
-        raise OptionError(f"CFG={given}: make family writes to the directory {model}", "rename the file")
-    if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
-        raise OptionError(
-            f"CFG={given}: configs/ also contains {model}, and both would write the same products", "rename the file"
-        )
-    options.values["CFG"] = given
-    text = path.read_text(encoding="utf-8", errors="replace")
-    options.pose = "pose_higher_hrnet" in values_of("NAME", without_comments(text))
-    read_kind(options, text)
-    if options.onnx:
-        ignore_weights(options)
-    options.split = coco_split(text)
-    options.class_names = class_names_file(text, path.parent)
-
-
-def variable_of(path: str) -> str:
-    """The variable for a file with this ending, other than CFG; empty if there is none."""
-    return next((name for name, endings in SUFFIXES.items() if path.endswith(endings)), "")
-
-
-def which_model(name: str, build: Path) -> str:
-    """A hint for an unknown MODEL: the nearest one in configs/ or with remembered values in `build`, or another
-    variable for the path of a file."""
-    path = Path(name)
-    known = [*shipped(), *(each.parent.parent.name for each in sorted(build.glob("*/settings/CFG.mk")))]
-    if other := variable_of(name):
-        return f"give it as {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
-    near = nearest(path.stem if path.suffix in YAML else name, known)
-    if path.suffix in YAML or path.parent != Path():
-        if not path.is_file() and near:
-            return f"give MODEL={near}" if near == path.stem else f"did you mean MODEL={near}?"
-        return f"give MODEL={path.stem}" if path.stem in known else f"for the path of a YAML file: CFG={name}"
-    if own := next((each for each in map(f"{name}{{}}".format, YAML) if Path(each).is_file()), ""):
-        return f"give CFG={own}"
-    return f"{f'did you mean {near}? ' if near else ''}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
 
 
 def set_models(options: Options) -> None:
@@ -153,37 +80,12 @@ def set_models(options: Options) -> None:
     options.values["MODELS"] = ",".join(dict.fromkeys(asked or default))
 
 
-def coco_split(config: str) -> str:
-    """DATASET.TEST of a pose config's YAML, which selects the annotation file; default: val2017."""
-    section = re.search(r"^DATASET:(.*(?:\n(?![^ #\n]).*)*)", config, re.MULTILINE)
-    found = re.search(r"\bTEST:[ ]*[\"']?([A-Za-z0-9_-]+)", section[1]) if section else None
-    return found[1] if found else "val2017"
-
-
-def class_names_file(config: str, folder: Path) -> str:
-    """The path in INPUT.CLASS_NAMES of a config in `folder`; empty if that file does not exist."""
-    found = re.search(r"\bCLASS_NAMES:[ ]*[\"']?([A-Za-z0-9_./-]+)", config)
-    return str(folder / found[1]) if found and (folder / found[1]).is_file() else ""
-
-
-def hint_for_format(options: Options, name: str) -> Optional[str]:
-    """What to give instead of a value that has the wrong format."""
-    value, check = options[name], CHECKS[name]
-    if value != value.strip() and re.fullmatch(check.pattern, value.strip()):
-        return f"without the blank: {name}={value.strip()}"
-    if name == "SOC" and value:
-        return f"did you mean {cann.nearest_chip(value)}?"
-    if PATH.expected in check.expected or FILE.expected in check.expected:
-        return "create a link whose path has only these characters (ln -s), and give the link"
-    return None
-
-
 def invalid_values(options: Options) -> dict[str, OptionError]:
     """The error of each variable whose value has the wrong format."""
     errors = {}
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
-            errors[name] = options.error(name, f"expected {check.expected}", hint_for_format(options, name))
+            errors[name] = options.format_error(name, check.expected)
     return errors
 
 

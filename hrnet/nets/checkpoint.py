@@ -35,7 +35,7 @@ from hrnet.nets.torch_file import Keys, join_keys, resave, walk
 # Largest allowed weight: trained weights are far smaller, but damaged bits often give a larger one.
 LARGEST = 1e18
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types that are converted to float32
-WRONG_CONFIG = "is --cfg the config that this checkpoint was trained with?"
+WRONG_CONFIG = "give the config that this checkpoint was trained with: MODEL or CFG (for a script --cfg)"
 COUNT = "num_batches_tracked"  # of batch norms; only for training with momentum None; missing before torch 0.4.1
 
 State = dict[str, torch.Tensor]

@@ -30,7 +30,7 @@ def load(folder: Path, kind: str, name: str, value: Any) -> None:
         node = node.setdefault(group, {})
     node[key] = value
     path = folder / "model.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    path.write_text(yaml.dump(values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), encoding="utf-8")
     load_config(path, complete=False)
 
 

@@ -1,10 +1,9 @@
-"""make/options.py without make: checks, defaults, product names, remembered values. test_options_*.py test SHARDS,
+"""make/options.py without make: defaults, product names, remembered values. test_options_*.py test SHARDS,
 KEEP_FLOAT and single targets."""
 
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from hrnet.code import import_closure
 from hrnet.io import files
 from make import options
 from make.options import OptionError, Options
-from tests.make.option_calls import DEFAULTS, ONNX, add_atc, rejected, resolve
+from tests.make.option_calls import DEFAULTS, add_atc, rejected, resolve
 from tests.support import ROOT
 
 pytestmark = pytest.mark.usefixtures("checkout")
@@ -100,103 +99,6 @@ def test_a_given_model_and_inputs_are_used(checkout: Path, capsys: pytest.Captur
     assert any("BACKEND=auto: using ascend" in line and "OM=my.om" in line for line in notes)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("BATCH", "0"),
-        ("BATCH", "-1"),
-        ("BATCH", "four"),
-        ("BATCHES", "1,,4"),
-        ("BATCHES", "1;4"),
-        ("LOOP", "0"),
-        ("INPUT", "float16"),
-        ("PRECISION", "int4"),
-        ("CALIB", "0"),
-        ("SOC", "v100"),
-        ("SOC", "Ascend310P3;x"),
-        ("ATC_FLAGS", "keep_dtype=x"),
-        ("ATC_FLAGS", "--keep_dtype"),
-        ("ATC_FLAGS", "--keep_dtype=$x"),
-        ("ATC_FLAGS", "--log=error;--log=#"),
-        ("DEVICE", "0,"),
-        ("DEVICE", "01"),
-        ("BACKEND", "tensorrt"),
-        ("TUNE", "yes"),
-        ("GATE", "1%"),
-        ("GATE", "-1"),
-        ("LIMIT", "many"),
-        ("MAX_REJECTED", "-1"),
-        ("BUNDLE", "all"),
-        ("DATASET", "a b"),
-        ("DATASET", "a+b"),
-        ("WEIGHTS", "it's.pth"),
-        ("ONNX", "a$b"),
-        ("PYTHON", "python3;"),
-        ("OM", "a b.om"),
-        ("BUILD", "a b"),
-        ("FLIP", "2"),
-        ("SHARDS", "0"),
-        ("SHARDS", "two"),
-        ("SHARD", "3"),
-        ("SHARD", "0/3"),
-        ("SHARD", "4/3"),
-        ("KEEP", "0"),
-    ],
-)
-def test_invalid_values_are_rejected(name: str, value: str) -> None:
-    assert rejected(**{name: value}).startswith(f"{name}={value}: ")
-
-
-@pytest.mark.parametrize(("value", "near"), [("Acsend310P3", "310P3"), ("P3", "310P3"), ("v910B4", "910B4")])
-def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
-    assert near in rejected(SOC=value).partition("did you mean ")[2]
-
-
-@pytest.mark.parametrize(
-    ("value", "likely"),
-    [
-        ("Ascend310P", "SOC=Ascend310P3"),
-        ("310p", "SOC=Ascend310P3"),
-        ("Ascend3", "SOC=Ascend310P3"),
-        ("Ascend310B", "SOC=Ascend310B1"),
-        ("Ascend950PR", "SOC=Ascend950PR_957d"),
-    ],
-)
-@pytest.mark.parametrize("backend", ["onnxruntime", "ascend"])
-def test_the_first_part_of_a_chip_name_is_rejected(value: str, likely: str, backend: str, checkout: Path) -> None:
-    add_atc(checkout)
-    line = rejected("om", SOC=value, BACKEND=backend)
-    assert line.endswith(f"give {likely}") and line.lower().startswith("soc=") and value[-2:].lower() in line.lower()
-
-
-@pytest.mark.parametrize("value", ["Ascend310P33", "Ascend31OP3", "Ascend310P8"])
-def test_atc_decides_about_a_name_that_is_similar_to_a_known_chip(value: str, checkout: Path) -> None:
-    """The emulators accept any chip, so with another backend such a name is rejected."""
-    line = rejected("om", SOC=value, BACKEND="onnxruntime")
-    assert line.startswith(f"SOC={value}: ") and "BACKEND=ascend" in line and line.endswith("give SOC=Ascend310P3")
-    Path("my.onnx").write_bytes(ONNX)
-    Path("my.onnx.json").touch()
-    resolve("infer", OM="my.onnx", SOC=value)
-    assert not Path("build/net/settings/SOC.mk").exists(), "not used"
-    add_atc(checkout)
-    assert resolve("om", SOC=value, BACKEND="ascend", OM="")["SOC"] == value
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "ascend"])
-def test_an_unknown_chip_that_is_like_no_other_is_accepted(backend: str, checkout: Path) -> None:
-    add_atc(checkout)
-    assert resolve("om", SOC="Ascend1100X_7", BACKEND=backend)["SOC"] == "Ascend1100X_7"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("DATASET", "set "), ("DATASET", " set"), ("BATCH", "4 "), ("SOC", "Ascend310P3 ")]
-)
-def test_a_blank_at_an_end_is_removed_by_the_hint(name: str, value: str) -> None:
-    line = rejected(**{name: value})
-    assert line.endswith(f": {name}={value.strip()}") and "ln -s" not in line
-    assert rejected(CFG="configs/net.yaml ").endswith(" CFG=configs/net.yaml")
-
-
 def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """make would split the printed value at spaces, and already has the value."""
     given = "--output_type=FP16  --input_hint_shape=image:1,3,16,16;x:[2] "
@@ -238,12 +140,6 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
     assert resolve("om")["BACKEND"] == "ascend", "atc gets relative paths"
     assert resolve(BUILD=str(tmp_path / "b"))["BACKEND"] == "ascend"
     assert resolve(BACKEND="onnxruntime")["BACKEND"] == "onnxruntime"
-
-
-@pytest.mark.parametrize("given", [{"BATCH": "4"}, {"BATCHES": "1,4"}, {"FLIP": "x"}])
-def test_invalid_values_for_pose_are_rejected(given: dict[str, str]) -> None:
-    ((name, value),) = given.items()
-    assert rejected(MODEL="people", **given).startswith(f"{name}={value}: ")
 
 
 @pytest.mark.parametrize(
@@ -327,34 +223,6 @@ def test_an_unknown_target_is_rejected_before_the_work_for_others(word: str, hin
     line = rejected(f"eval {word}")
     assert line.startswith(f"{word}: ") and hint in line
     resolve("eval build/net/eval/x.json once")
-
-
-@pytest.mark.parametrize("path", ["with space", "数据", "a;b"])
-def test_a_path_that_tools_reject_can_be_linked(path: str) -> None:
-    Path(path).mkdir()
-    line = rejected(DATASET=path)
-    assert line.startswith(f"DATASET={path}: ") and "ln -s" in line
-
-
-def test_the_file_name_of_a_config_is_the_name_of_the_model() -> None:
-    Path("mine").mkdir()
-    Path("mine/own.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
-    found = resolve(MODEL="own", CFG="mine/own.yaml")
-    assert (found["CFG"], found["TASK"]) == ("mine/own.yaml", "pose")
-    assert Path("build/own/settings/CFG.mk").read_text() == "CFG ?= mine/own.yaml\n"
-    assert resolve(MODEL="own")["CFG"] == "mine/own.yaml"
-    for wrong, hint in (("owen", "did you mean own?"), ("own.yaml", "give MODEL=own")):
-        with pytest.raises(OptionError, match=re.escape(hint)):
-            resolve(MODEL=wrong)
-    assert resolve(CFG="net")["CFG"] == "configs/net.yaml"
-    assert resolve(CFG="configs/net.yaml")["CFG"] == "configs/net.yaml"
-
-
-def test_a_config_named_like_a_shipped_one_is_rejected() -> None:
-    Path("mine").mkdir()
-    Path("mine/net.yaml").write_text("MODEL: {}\n")
-    assert "mine/net.yaml" in rejected(CFG="mine/net.yaml")
-    assert "MODEL=people" in rejected(MODEL="people", CFG="configs/net.yaml")
 
 
 def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None:
