@@ -13,7 +13,7 @@ from hrnet.cli import UserError
 # Full-width punctuation of input methods for Chinese, and what YAML expects; in quotes and comments it is allowed
 WIDE = dict(zip("：，［］｛｝＃＂＇“”‘’　", ":,[]{}#\"'\"\"'' "))
 TEXT = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|(?:^|\s)#.*""")
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is ten times as fast; some PyYAML lack it
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is faster; some builds of PyYAML lack it
 BROKEN = "check indentation, brackets and quotes in this line and the line before"
 NO_COLON = "write a space after the colon, as in NAME: value"
 
