@@ -14,7 +14,7 @@ from tests.support.checkout import Checkout
 PYTHON3 = """#!/bin/bash
 if [ "$1 $2" != "-m venv" ]; then exec {python} "$@"; fi
 mkdir -p $3/bin
-printf '#!/bin/bash\\necho begin >> log; sleep 1; echo end >> log; exit {code}\\n' > $3/bin/python
+printf '#!/bin/bash\\necho begin >> log; sleep 0.3; echo end >> log; exit {code}\\n' > $3/bin/python
 chmod +x $3/bin/python
 """
 

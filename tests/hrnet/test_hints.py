@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -113,8 +113,10 @@ def test_errors_of_stages_have_the_variables_that_make_exports(monkeypatch: pyte
     assert done.stdout == "a b\n"
 
 
-def error_calls() -> Iterator[tuple[str, ast.Call]]:
+@functools.cache
+def error_calls() -> list[tuple[str, ast.Call]]:
     """All calls in the code that make an error, with the path and line of each."""
+    found = []
     for path in sorted(ROOT.glob("*/**/*.py")):
         if path.relative_to(ROOT).parts[0] in ("tests", "build", ".venv"):
             continue
@@ -123,7 +125,8 @@ def error_calls() -> Iterator[tuple[str, ast.Call]]:
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if isinstance(node, ast.Call) and (name.endswith("Error") or name in ("error", "WorkFailed")):
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", node))
+    return found
 
 
 def text_of(node: ast.AST) -> str:

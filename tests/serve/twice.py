@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import unittest.mock
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from hrnet.cli import WorkFailed
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from infer.runtimes.base import Runtime
+from serve import listen
 from serve.app import Metrics, Server
 from serve.batches import Batcher
 from serve.listen import bind, make_server, url
@@ -64,14 +66,15 @@ def serve_twice(
     http = make_server(server.app(), timeout)
     thread = threading.Thread(target=http.run, kwargs={"sockets": [bound]})
     address = url(bound)
-    thread.start()
-    try:
-        yield address, http
-    finally:
-        runtime.gate.set()
-        http.should_exit = True
-        thread.join(60)
-        assert not thread.is_alive()
+    with unittest.mock.patch.object(listen, "DRAIN_SECONDS", 0.05):
+        thread.start()
+        try:
+            yield address, http
+        finally:
+            runtime.gate.set()
+            http.should_exit = True
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def body(*values: float) -> bytes:

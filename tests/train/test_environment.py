@@ -87,7 +87,7 @@ def test_missing_processes_are_reported_and_time_out(
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     set_variables(monkeypatch, {**WHOLE, "RANK": rank, "MASTER_PORT": str(port)})
-    monkeypatch.setattr(distributed, "WAIT", 1)
+    monkeypatch.setattr(distributed, "WAIT", 0.3)
     monkeypatch.setattr(distributed, "REPORT_AFTER", 0.1)
     monkeypatch.setattr(distributed, "accelerator", lambda: "cpu")
     threads = torch.get_num_threads()
