@@ -20,7 +20,8 @@ from hrnet.io.files import AnyPath
 from hrnet.io.quantized import OPSETS
 
 COMMAND = "calibration"
-DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # the files that it writes: --save_path + this
+# Endings of the two files that amct_onnx writes; --save_path is the beginning of their names
+DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"
 DATA_TYPE = "float32"
 METHODS = ("percentile", "entropy", "minmax")  # of the emulator; among equally good methods it chooses the first
 QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
@@ -67,7 +68,8 @@ def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="command")
     calibration = commands.add_parser(COMMAND, help="quantize an ONNX file with calibration inputs")
     calibration.add_argument("--model", required=True, help="float32 ONNX file")
-    calibration.add_argument("--save_path", required=True, help="directory and first part of the names to write")
+    text = "directory and beginning of the names of the files to write, such as int8/hrnet_w18"
+    calibration.add_argument("--save_path", required=True, help=text)
     calibration.add_argument("--input_shape", required=True, help="name:n,c,h,w")
     calibration.add_argument("--data_dir", required=True, help="directory of .bin files, each with one whole batch")
     calibration.add_argument("--data_types", required=True, help=DATA_TYPE)
@@ -121,9 +123,16 @@ def one_input(model: onnx.ModelProto, where: Path) -> onnx.ValueInfoProto:
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        found = ", ".join(value.name for value in inputs)
+        found = ", ".join(f"{value.name} {dtype(value)}" for value in inputs) or "no input"
         raise UserError("cannot be quantized", where=where, expected="one float32 input", found=found)
     return inputs[0]
+
+
+def dtype(value: onnx.ValueInfoProto) -> str:
+    """The dtype of an input, such as `float32` or `int64`."""
+    kinds = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    kind = value.type.tensor_type.elem_type
+    return DATA_TYPE if kind == onnx.TensorProto.FLOAT else kinds.get(kind, "of unknown type")
 
 
 def dims(value: onnx.ValueInfoProto) -> list[Optional[int]]:

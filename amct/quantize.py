@@ -3,16 +3,16 @@
     python -m amct.quantize --model build/hrnet_w18/model.onnx --inputs build/hrnet_w18/int8/inputs \\
         --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
 
-Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, by preprocess --calibration
+Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, written by preprocess --calibration
 Writes   batches/batch_<n>.bin beside the output, the same inputs joined into whole batches (.npy of one image each if
          height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx,
          --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
 Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
-ascend the command is `amct_onnx calibration`, which needs a separate Python environment on PATH; otherwise it is
-`python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8 pixels: the
-normalisation of pixels is added afterwards, by atc.convert.
+ascend the command is `amct_onnx calibration`; amct_onnx must be on PATH, and needs a Python environment of its own.
+Otherwise the command is `python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8
+pixels: the normalisation of pixels is added afterwards, by atc.convert.
 
 amct_onnx quantizes only convolutions, matrix products and average pooling (amct_rules.LAYERS). With --keep_float, those
 in the list stay in float: they are skip_layers in calibration.cfg beside the output. --method selects how the emulator
@@ -74,7 +74,7 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
         expected = "[N, C, H, W] with fixed C, H and W"
         raise UserError("cannot be quantized", where=model, expected=expected, found=shape)
     if gears and backend == "ascend":
-        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss of accuracy"
         raise UserError("amct_onnx does not support dynamic height and width (gears)", where=model, hint=hint)
     return shape
 

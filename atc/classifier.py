@@ -128,9 +128,8 @@ def check_output(model: onnx.ModelProto, path: Path, shape: list[int], name: str
             f"output {scores.name} is {scores.dtype}", where=path, expected=expected, found=found, hint=hint
         )
     if len(scores.shape) not in (2, 4) or scores.shape[2:] not in ([], [1, 1]):
-        hint = (
-            "pose models and detectors are not classifiers; if it has features, export the network with its last layer"
-        )
+        hint = "pose models and detectors are not classifiers; "
+        hint += "if the output contains features, export the network with its last layer"
         raise UserError(
             f"output {scores.name} has no scores of classes", where=path, expected=expected, found=found, hint=hint
         )

@@ -88,7 +88,7 @@ def check_arguments(
         hint = "use PRECISION=default, or TUNE=none"
         raise UserError("aoe sets the precision itself", expected="--precision default", found=precision, hint=hint)
     if tune != "none" and not cann.tunes_models(chip):
-        raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="use TUNE=none")
+        raise UserError("aoe cannot tune models for A2 and A3 chips", found=chip, hint="use TUNE=none")
     if tune != "none" and atc_flags:
         hint = "use TUNE=none, or ATC_FLAGS="
         raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint=hint)
@@ -243,9 +243,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
     text = "chip: Ascend followed by the name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
-    text = (
-        "inside the model; default: fp16 by atc, fp32 by its emulator; fp32: atc's convolutions may still read float16"
-    )
+    text = "of the computations inside the model; default: fp16 by atc, fp32 by its emulator; "
+    text += "fp32: atc's convolutions may still read float16"
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
     text = "--precision int8: the int8 model, made from --model by amct.quantize"
     parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)

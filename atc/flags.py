@@ -1,8 +1,9 @@
 """The flags in ATC_FLAGS, which are passed to atc, such as `--op_select_implmode=high_precision`.
 
-Flags that have a make variable or config key of their own are rejected (OWN). Flags that change the model's inputs or
-the files that atc writes are rejected too, because they would make the model's record wrong. Paths are relative to the
-current directory; since atc runs in another directory, they are converted. Everything else is passed unchanged.
+Flags that have a make variable or config key of their own are rejected (OWN); but --precision_mode, --precision_mode_v2
+and --keep_dtype are rejected only if PRECISION or KEEP_FLOAT is given too. Flags that change the model's inputs or the
+files that atc writes are rejected, because they would make the model's record wrong. Paths are relative to the current
+directory; since atc runs in another directory, they are converted. Everything else is passed unchanged.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: on
         if name not in {output.name for output in outputs}:
             expected = "a node that computes an output, its index and a type"
             found = f"{node}:{index}:{kind}"
-            what, hint = "invalid --output_type in ATC_FLAGS", "--output_type=FP16"
+            what, hint = "invalid --output_type in ATC_FLAGS", "give --output_type=FP16, one type for all outputs"
             raise UserError(what, expected=expected, found=found, hint=hint)
         changed[name] = NUMPY.get(kind, "float32")  # other types are rejected later, by atc_rules or by atc
     return [TensorInfo(each.name, changed.get(each.name, each.dtype), each.shape) for each in outputs]

@@ -22,7 +22,7 @@ AOE = ["aoe"]
 _NAME = "the ONNX file has no input or output of this name: give another file, or run make onnx"
 _GEARS = (
     f"the gears do not match --input_shape: give {LEAST_GEARS} to {MOST_GEARS} different gears "
-    f"({MOST_GEARS_950} on a 950), with one value for each -1"
+    f"({MOST_GEARS_950} on an Ascend950), with one value for each -1"
 )
 OPERATORS = "since CANN 8.5 the operators are in a separate package for each chip: install the ops package of this chip"
 HINTS = {

@@ -1,4 +1,6 @@
-"""The table of a speed sweep, and the rows of an earlier make bench over other batch sizes that stay in it."""
+"""The table of make bench. Rows that an earlier make bench measured for other batch sizes stay in it if they are
+comparable.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def _is_alike(row: BenchRow, compiled: CompiledModel) -> bool:
 
 
 def read_others(content: Any, path: Path) -> Optional[BenchRecord]:
-    """The result of `find_others` as JSON, in the file `path` of a killed run."""
+    """Read the result of `find_others` from `content`, the JSON that a killed run wrote to `path`."""
     found: Optional[BenchRecord] = None if content is None else from_json(BenchRecord, content, path, "bench record")
     return found
 

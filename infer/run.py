@@ -145,7 +145,8 @@ def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, 
     except WorkFailed as error:
         if any(job.plan.output.listing() for job in jobs):
             raise
-        what = f"{error.what}; it wrote no output"  # a wrong model, device or interpreter, which make must not remember
+        # Exit code 2: make then forgets the values of this call, such as a wrong model, device or AIS_PYTHON.
+        what = f"{error.what}; it wrote no output"
         raise UserError(what, found=error.found) from None
     for job in jobs:
         write_run_record(job, model, compiled, command_line, seconds)

@@ -68,7 +68,7 @@ def check_backend(options: Options) -> None:
         given, other = (
             ("make quantize", "") if "quantize" in options.goals else ("PRECISION=int8", "PRECISION=fp16, or ")
         )
-        hint = f"use {other}BACKEND=onnxruntime to estimate the loss"
+        hint = f"use {other}BACKEND=onnxruntime to estimate the loss of accuracy"
         raise OptionError(f"{given}: {options['MODEL']} has gears, which amct_onnx does not support", hint)
     if backend == "ascend" and not (model or shutil.which("atc")):
         raise options.error("BACKEND", "atc is not on PATH", cann.source_set_env())

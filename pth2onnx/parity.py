@@ -27,7 +27,8 @@ SEED = 0
 # least MIN_SCALE). In W18, summing float32 values in another order changes logits by about 2e-5 of this value; a wrong
 # layer changes them by about the whole value.
 TOLERANCE = 1e-4
-MIN_SCALE = 0.1  # heatmaps of noise are nearly 0, but they are sums of larger values, whose rounding errors remain
+# Heatmaps of random images are nearly 0, but they are sums of larger values, whose rounding errors remain.
+MIN_SCALE = 0.1
 
 PATCH = 16  # side of the squares of one colour in test images, pixels
 

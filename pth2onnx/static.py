@@ -7,8 +7,8 @@ Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp
         --output build/hrnet_w18/om/bs16-float32-fp32.ts --batch_size 16
 
 Corresponds to atc.convert. A TorchScript file contains no tensor names and no sizes, so both are taken from the
-config's network. The config hash in the file's metadata and the shapes of its outputs must match this network. The file
-accepts any batch size; the record contains the one for infer.
+config's network. The shapes of the file's outputs must match this network; so must the config hash in the file's
+metadata, if it has one. The file accepts any batch size; the record contains the one for infer.
 
 With --input_dtype uint8 the model accepts pixels and normalises them by INPUT.MEAN and STD, with the same arithmetic as
 AIPP (docs/decisions/0010-uint8-inputs.md). With float32 the file is copied, and frozen if it is not frozen yet.

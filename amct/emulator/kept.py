@@ -37,8 +37,8 @@ def all_layers(model: onnx.ModelProto, skipped: Collection[str]) -> bool:
 
 
 def read_exact(quantized: onnx.ModelProto, source: onnx.ModelProto, skipped: Collection[str]) -> None:
-    """Change `quantized` in place, so that the skipped nodes read values before they are rounded. A value stays rounded
-    if `quantized` lacks the operator that computes it in `source`: a ReLU can become part of the rounding."""
+    """Change `quantized` in place, so that the skipped nodes read values before they are rounded. Exception:
+    onnxruntime may remove a ReLU, since rounding its result to uint8 also clips at 0; then the result stays rounded."""
     graph = quantized.graph
     made = {name: node for node in graph.node for name in node.output}
     kinds = {name: node.op_type for node in source.graph.node for name in node.output}

@@ -12,8 +12,8 @@ Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. He
 The range of each tensor is computed from three quarters of the images by one of three methods (amct.emulator.ranges).
 --method selects one; amct_onnx does not have this flag. Without it, the emulator uses the method whose outputs agree
 best with float32 on the last quarter. If there are only images for one batch of the model, they are used for both. The
-metadata of the files contain the arguments without directories, the method, and the error of each method that was
-tried.
+metadata of the files contain the arguments (of a path only the last part), the method, and the error of each method
+that was tried.
 
 --calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
 supported: --evaluator, and models with several inputs. Exit code 2 for wrong arguments, files or models; the error
@@ -100,7 +100,7 @@ def read_settings(path: Optional[str], nodes: set[str]) -> Settings:
 
 
 def shape_text(value: onnx.ValueInfoProto) -> str:
-    """What --input_shape may be, such as `image:N,3,224,224`; a letter is a dynamic axis, which needs a size."""
+    """What --input_shape may be, such as `image:N,3,224,224`; a letter is a dynamic axis: give a size instead."""
     own = amct_rules.dims(value)
     named = [str(size) if size is not None else "NCHW"[axis : axis + 1] or "D" for axis, size in enumerate(own)]
     either = ", with sizes or -1 for both H and W" if named[2:] == ["H", "W"] else ""

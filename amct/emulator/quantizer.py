@@ -23,7 +23,7 @@ from amct.emulator.kept import all_layers, read_exact, with_neighbours
 from amct.emulator.ranges import Histogram
 from hrnet.cli import UserError, cores
 
-PER_CHANNEL_OPSET = 13  # of DequantizeLinear with an axis
+PER_CHANNEL_OPSET = 13  # the first opset whose DequantizeLinear has an axis
 PASSES = 4  # over the calibration inputs
 FLOAT_RESULTS = ("Gemm", "MatMul")
 # fmt: off
@@ -105,7 +105,7 @@ def collect(model: onnx.ModelProto, read: Callable[[], Iterable[np.ndarray]]) ->
 
 def keep_float_outputs(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
     """Remove the rounding of the graph's outputs, such as heatmaps, in place. Nodes that read an output get the rounded
-    values, under another name. The result of a ReLU that became part of the rounding stays rounded."""
+    values, under another name. The result of a ReLU that onnxruntime removed stays rounded (kept.read_exact)."""
     kinds = {name: node.op_type for node in original.node for name in node.output}
     made = {name: node for node in graph.node for name in node.output}
     for value in graph.output:

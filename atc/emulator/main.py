@@ -4,8 +4,8 @@
         --input_shape="image:16,3,224,224" --output=hrnet_bs16 --soc_version=Ascend310P3 --log=error
 
 Reads --model and writes --output with suffix `.onnx` (atc: `.om`): an optimised graph with fixed input shapes. Its
-metadata are those of the model and all arguments as `atc.<name>`, without directories, so that results in different
-directories are equal. Exit code 0, or 255 with ATC's error message and no file.
+metadata are those of the model and all arguments as `atc.<name>` (of a path only the last part, so that results in
+different directories are equal). Exit code 0, or 255 with ATC's error message and no file.
 
 - The default precision is float32 (ATC's force_fp32); the default of atc is force_fp16. With
   --precision_mode=force_fp16 or --precision_mode_v2=fp16 values inside the model are rounded to float16

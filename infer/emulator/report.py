@@ -29,8 +29,8 @@ def print_line(name: str, figures: dict[str, float]) -> None:
 def write_summary(
     args: argparse.Namespace, runtime: Runtime, times: Times, batch: int, files: dict[Path, list[Path]]
 ) -> None:
-    """Write <output_dirname>_summary.json of a pass and print it as ais_bench does. H2D and D2H are 0, since nothing is
-    copied to a device."""
+    """Write <output_dirname>_summary.json of a pass and print it as ais_bench does. H2D and D2H are 0: a runtime that
+    copies to a device and back does so within the compute time."""
     batch = args.batchsize or batch
     compute, transfer = statistics(times.device_ms), statistics([0.0] * len(times.device_ms))
     mean = compute["mean"]

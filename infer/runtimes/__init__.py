@@ -40,7 +40,8 @@ def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
 
 
 def check_device(name: str, device: str) -> None:
-    """Raise UserError unless `device` is one device number that the runtime `name` supports; most support only 0."""
+    """Raise UserError unless `device` is one device number that the runtime `name` supports; onnxruntime and
+    openvino support only 0."""
     if device == "0" or (name in WITH_DEVICES and device.isdecimal()):
         return
     hint = "use DEVICE=0, or BACKEND=ascend for several devices"

@@ -12,6 +12,7 @@ from onnx import helper
 
 from amct import amct_rules
 from amct.emulator import main
+from hrnet.cli import UserError
 from tests.amct.calls import batches, command_line
 from tests.support.errors import check_error
 from tests.support.onnx_models import classifier, results, saved
@@ -131,6 +132,26 @@ def test_other_supported_opsets(opset: int, here: Path) -> None:
     saved(here, classifier(opset=opset))
     assert main.main(command_line()) == 0
     assert all(entry.version in (13, 14) for entry in onnx.load(DEPLOY).opset_import if not entry.domain)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "found"),
+    [
+        ([onnx.TensorProto.FLOAT16], "image float16"),
+        ([onnx.TensorProto.FLOAT, onnx.TensorProto.INT64], "image float32, more int64"),
+        ([], "no input"),
+    ],
+)
+def test_other_inputs_are_rejected(kinds: list[int], found: str) -> None:
+    """The error shows the dtype: with the name alone one float16 input looked right."""
+    model = classifier()
+    del model.graph.input[:]
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, kind, ["N", 3, 16, 16]) for name, kind in zip(("image", "more"), kinds)
+    )
+    with pytest.raises(UserError) as error:
+        amct_rules.one_input(model, Path("model.onnx"))
+    assert (error.value.expected, error.value.found) == ("one float32 input", found)
 
 
 def test_a_fixed_batch_size(here: Path) -> None:
