@@ -1,8 +1,8 @@
 """The record of the results of one part of a data set (kind `part`).
 
 `<TAG>/parts/3-of-16.json` is written last, after `3-of-16.predictions.jsonl` and, for pose, `3-of-16.keypoints.json`.
-`postprocess.merge` needs only these files and, with REFERENCE=torch or onnx, `3-of-16.reference.json` (pose: also
-`3-of-16.reference.keypoints.json`), so they can be copied from another machine.
+`postprocess.merge` needs only these files, for pose COCO's annotations and, with REFERENCE=torch or onnx,
+`3-of-16.reference.json` (pose: also `3-of-16.reference.keypoints.json`). They can be copied from another machine.
 """
 
 from __future__ import annotations
