@@ -113,7 +113,9 @@ def targets() -> list[str]:
 
 
 def unknown_target(name: str) -> OptionError:
-    near, sign = nearest(name, targets()), "\uff1d"  # fullwidth =, which a Chinese input method writes
+    known = targets()
+    near = nearest(name, known) or next((each for each in known if len(each) > 3 and name.startswith(each)), None)
+    sign = "\uff1d"  # fullwidth =, which a Chinese input method writes
     hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
     if name in CHECKS or name == "MODEL":
         near, hint = None, f"for a variable write {name}=<value>"

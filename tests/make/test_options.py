@@ -212,6 +212,8 @@ def test_make_doctor_before_make_setup_is_rejected_in_one_line() -> None:
     ("word", "hint"),
     [
         ("evla", "did you mean eval?"),
+        ("evaluate", "did you mean eval?"),
+        ("inference", "did you mean infer?"),
         ("LIMIT＝10", "LIMIT=10"),
         ("DATASET＝/data/set", "DATASET=/data/set"),
         ("build/net/om/ＭODEL", "make help"),
