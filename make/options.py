@@ -114,7 +114,7 @@ def targets() -> list[str]:
 
 def unknown_target(name: str) -> OptionError:
     known = targets()
-    near = nearest(name, known) or next((each for each in known if len(each) > 3 and name.startswith(each)), None)
+    near = next((each for each in known if len(each) > 3 and name.startswith(each)), None) or nearest(name, known)
     sign = "\uff1d"  # fullwidth =, which a Chinese input method writes
     hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
     if name in CHECKS or name == "MODEL":
