@@ -112,7 +112,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=integer(1), default=3, help="measurements, of which the median is printed")
     parser.add_argument("--merge", type=integer(1), default=10_000, help="parts to merge (%(default)s)")
     parser.add_argument("--part_images", type=integer(1), default=4, help="images of each of them (%(default)s)")
-    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="written by data.digits (%(default)s)")
+    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="output of data.digits (%(default)s)")
     return parser.parse_args(argv)
 
 

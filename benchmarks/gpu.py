@@ -146,7 +146,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, default=Path("data/digits"), help="images to train on (%(default)s)")
     sizes: dict[str, Any] = {"type": integer(1), "nargs": "+", "metavar": "N"}
     parser.add_argument("--batches", default=[1, 4, 8, 16, 32, 64], **sizes, help="batch sizes (%(default)s)")
-    parser.add_argument("--pose_batches", default=[1, 8], **sizes, help="of the pose model (%(default)s)")
+    parser.add_argument("--pose_batches", default=[1, 8], **sizes, help="batch sizes of the pose model (%(default)s)")
     parser.add_argument("--modes", choices=MODES, nargs="+", default=list(MODES), help="modes (%(default)s)")
     text = "timed rounds for each network, batch size and mode (%(default)s)"
     parser.add_argument("--rounds", type=integer(1), default=9, help=text)

@@ -4,8 +4,9 @@
 
 Creates data sets with these numbers of images in a temporary directory. Images are hard links to empty files: in val/
 with val_label.txt, in 1,000 class directories, and in class directories with val_list.txt; or they are in tar files of
-10,000 images, each with a label. Each data set is read in a separate process, twice: only the list, and also the hash
-of sizes and times that preprocessing computes. Prints elapsed seconds, CPU seconds and bytes of memory per image.
+10,000 images, each with a label. Each data set is read by two processes, one after the other: the first one only finds
+the images, the second one also hashes their sizes and modification times, as preprocessing does. Prints elapsed
+seconds, CPU seconds and bytes of memory per image.
 """
 
 from __future__ import annotations
@@ -121,11 +122,11 @@ def run(images: list[int], layouts: list[str]) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__.splitlines()[0])
-    text = "numbers of images (%(default)s)"
-    parser.add_argument("--images", type=integer(1), nargs="+", default=[100_000, 1_000_000], help=text)
+    text = f"numbers of images, at least one for each of {CLASSES} classes (%(default)s)"
+    parser.add_argument("--images", type=integer(CLASSES), nargs="+", default=[100_000, 1_000_000], help=text)
     parser.add_argument("--layouts", choices=LAYOUTS, nargs="+", default=list(LAYOUTS), help="default: all")
     parser.add_argument("--measure", type=Path, help="measure only this data set, in this process")
-    parser.add_argument("--hashed", action="store_true", help="with --measure: also hash sizes and times")
+    parser.add_argument("--hashed", action="store_true", help="with --measure: also hash sizes and modification times")
     return parser.parse_args(argv)
 
 

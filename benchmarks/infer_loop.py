@@ -15,8 +15,8 @@ direct convolution in float32 cannot be faster.
 
 For models with gears (pose) each candidate is a process, and both passes of the flip test are computed: the loop flips
 its arrays in memory, and infer.run writes the outputs of both passes. Each candidate runs --rounds times, alternately,
-without a warm-up round. Seconds are printed with and without the start of the process. Without it, only the time of
-computing batches is counted: the two passes overlap, so their other times cannot be added.
+without a warm-up round. Seconds are printed with and without the start of the process. Without the start, only the time
+of computing batches is counted: the two passes overlap, so their other times cannot be added.
 """
 
 from __future__ import annotations

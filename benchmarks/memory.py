@@ -3,8 +3,9 @@
     python -m benchmarks.memory --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --cfg configs/hrnet_w18.yaml --copies 1 10
 
-Each image is linked `copies` times. The peak of the resident memory of all processes of a stage is sampled. Shared
-pages count for each process, so the result is an upper bound. With --onnx, `make quantize` is measured too.
+Each image is linked `copies` times. The resident memory of all processes of a stage is measured every 20 ms, and the
+largest sum is printed. Shared pages count for each process, so the sum is too large rather than too small; only a peak
+of a few milliseconds may be missed. With --onnx, `make quantize` is measured too.
 """
 
 from __future__ import annotations

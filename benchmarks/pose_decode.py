@@ -61,7 +61,8 @@ def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_decode", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
-    parser.add_argument("--people", type=integer(0), nargs="+", default=[1, 5, 10, 30], help="per scene (%(default)s)")
+    text = "numbers of people in a scene (%(default)s)"
+    parser.add_argument("--people", type=integer(0), nargs="+", default=[1, 5, 10, 30], help=text)
     parser.add_argument("--scenes", type=integer(1), default=3, help="scenes for each number of people (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)

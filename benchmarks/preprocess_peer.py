@@ -2,9 +2,9 @@
 
     python -m benchmarks.preprocess_peer --peer imagenet_torch_preprocess.py --dataset data/imagenet --copies 5
 
-The peer's script is not part of this repository: give its path. It is called with the arguments `<--mode> <directory of
-images> <output>`. The peer starts a process for each 500 images; each image is linked `copies` times, so that a small
-data set also keeps several processes busy.
+The peer's script is not part of this repository: give its path. It is called with the arguments `<mode> <directory of
+images> <output>`; --mode sets the mode. The peer starts a process for each 500 images; each image is linked `copies`
+times, so that a small data set also keeps several processes busy.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--images", type=integer(1), default=16_000, help="images of the data set (%(default)s)")
     parser.add_argument("--shards", type=integer(1), default=4, help="parts of make cluster (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
-    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="written by data.digits (%(default)s)")
+    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="output of data.digits (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -7,10 +7,9 @@
 All servers compute the same compiled models with this project's code; the other servers call it through
 benchmarks.serve_model. Each request has one image as base64 in JSON; the servers join images to batches of up to the
 largest compiled size. `serve, binary` is this project's server with the binary tensor extension. All servers run during
-the whole benchmark, but those that are not measured at the moment are stopped (SIGSTOP). A peer's environment needs its
-package and those of this project without torch:
-`pip install litserve numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also
-`uvloop<0.22`).
+the whole benchmark, but those that are not measured at the moment are stopped (SIGSTOP).
+The environment of each peer needs its own package (`pip install litserve`, or `pip install mlserver 'uvloop<0.22'`) and
+the packages of this project's stages: `numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm`.
 --bare adds a loop without HTTP over the same images; each of its threads computes one batch after another.
 """
 
@@ -278,7 +277,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--litserve_workers", type=integer(1), default=1, help="its workers_per_device (%(default)s)")
     parser.add_argument("--bare", action="store_true", help="also measure a loop without HTTP")
     parser.add_argument("--clients", type=integer(1), default=8, help="connections (%(default)s)")
-    parser.add_argument("--seconds", type=real(0.1), default=5.0, help="of each candidate in each round (%(default)s)")
+    parser.add_argument("--seconds", type=real(0.1), default=5.0, help="seconds of each run (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 

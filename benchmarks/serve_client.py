@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hrnet.cli import WorkFailed
 
 ANSWER_SECONDS = 60
-FILLING = 0.2  # of the time: the server's queue fills
+FILLING = 0.2  # the first fraction of the time, which is not measured: the server's queue fills
 
 
 def http_request(path: str, body: bytes, headers: str = "Content-Type: application/json\r\n") -> bytes:

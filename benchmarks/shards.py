@@ -104,7 +104,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=integer(1), default=120_000, help="images of the large data set (%(default)s)")
     parser.add_argument("--small", type=integer(1), default=1000, help="images of the small data set (%(default)s)")
-    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="written by data.digits (%(default)s)")
+    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="output of data.digits (%(default)s)")
     parser.add_argument("more", nargs="*", help="more arguments for make, such as SHARDS=4")
     return parser.parse_args(argv)
 

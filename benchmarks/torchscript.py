@@ -117,7 +117,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     add_cfg_argument(parser)
     parser.add_argument("--weights", type=Path, required=True, help="the model's checkpoint")
     parser.add_argument(
-        "--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 8], help="sizes (%(default)s)"
+        "--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 8], help="batch sizes (%(default)s)"
     )
     parser.add_argument("--count", type=integer(1), default=16, help="images in each run (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")

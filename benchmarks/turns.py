@@ -52,15 +52,26 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def check_equal(count: int, pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Raise WorkFailed unless the peer wrote `count` inputs that equal ours. `pairs`: our directory and the peer's."""
+    """Raise WorkFailed unless both wrote `count` inputs of the same names and bytes. `pairs`: our directory and the
+    peer's."""
     for ours, theirs in pairs:
-        made = sorted([*theirs.glob("*.bin"), *theirs.glob("*.npy")])
-        wrong = [file.name for file in made if file.read_bytes() != (ours / file.name).read_bytes()]
+        own, made = ({file.name: file for file in inputs_in(folder)} for folder in (ours, theirs))
+        wrong = sorted(
+            name for name in {*own, *made} if not (name in own and name in made and same_bytes(own[name], made[name]))
+        )
         if len(made) != count or wrong:
             found = f"{len(made)} inputs, {len(wrong)} differ: {wrong[:3]}"
             raise WorkFailed(
                 "the peer's inputs differ from ours", where=theirs, expected=f"{count} inputs", found=found
             )
+
+
+def inputs_in(folder: Path) -> list[Path]:
+    return [*folder.glob("*.bin"), *folder.glob("*.npy")]
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def add_rounds_arguments(parser: argparse.ArgumentParser) -> None:

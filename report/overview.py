@@ -82,7 +82,7 @@ def precision(run: Run) -> str:
 
 
 def chip(run: Run, compiled: Optional[Source]) -> str:
-    """The NPU that computed the outputs, or a text that says that no NPU was used."""
+    """The NPU that computed the outputs, or `none: …` if no NPU was used."""
     words = compiled.content["command"] if compiled else []
     target = next((word.partition("=")[2] for word in words if word.startswith("--soc_version=")), "")
     tool = str(run.metrics.content["tool"])

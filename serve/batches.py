@@ -6,8 +6,8 @@ compute at a time. Each takes rows that are waiting and never waits for more. So
 batch of one, and under load the batches grow. The queue is unlimited here; serve.app limits the images.
 
 Rows that do not fill a compiled batch are padded up to the next compiled size, unless a smaller batch without padding
-computes more rows per second. This follows from the time of each size, measured at the start: an NPU often computes 16
-images in little more time than 9, a CPU needs almost twice the time.
+computes more rows per second. This follows from the time of each size, measured at the start: an NPU often needs little
+more time for 16 images than for 9, a CPU almost twice the time.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hrnet.cli import UserError
 
 MAX_CONNECTIONS = 1024
+MAX_PORT = 65535
 DRAIN_SECONDS = 0.5  # see Server.shutdown
 ADDRESSES = "give HOST=127.0.0.1 for clients on this machine only, or HOST=0.0.0.0 for all networks"
 
@@ -38,7 +39,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         hints = {
-            errno.EADDRINUSE: f"give PORT={port + 1}, or stop the other server",
+            errno.EADDRINUSE: f"give PORT={port + 1 if port < MAX_PORT else port - 1}, or stop the other server",
             errno.EADDRNOTAVAIL: ADDRESSES,
             errno.EACCES: "give PORT=8000, or another port above 1023",
         }
@@ -112,8 +113,8 @@ class Server(uvicorn.Server):
 
 
 def make_server(app: Starlette, timeout: float) -> Server:
-    """A server for `app`. `timeout`: seconds in which the headers of a request must arrive; at the end, accepted
-    requests get up to one second more than this."""
+    """A server for `app`. `timeout`: seconds in which the headers of a request must arrive. After SIGTERM or Ctrl-C,
+    accepted requests have up to one second more than this."""
     protocol = type("Protocol", (TimedProtocol,), {"header_seconds": timeout})
     config = uvicorn.Config(
         app,

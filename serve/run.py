@@ -48,7 +48,7 @@ from serve.pose import PoseModel
 from serve.verdict import TOOLS, check_verdict
 
 PLATFORMS = {"ascend": "ascend_om", "torchscript": "pytorch_torchscript", "torch_aie": "pytorch_torchscript"}
-IMAGES_OF_A_BATCH = 4  # default of --max_images: 4 times the largest batch size, but at least 32
+BATCHES_AT_A_TIME = 4  # default of --max_images: 4 times the largest batch size, but at least 32
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -124,7 +124,7 @@ def serve_device(args: argparse.Namespace) -> None:
         errors.append(error)
         http.should_exit = True
 
-    max_images = args.max_images or IMAGES_OF_A_BATCH * max(8, sizes[-1])
+    max_images = args.max_images or BATCHES_AT_A_TIME * max(8, sizes[-1])
     platform = PLATFORMS.get(args.backend, "onnx_onnxv1")
     server = Server(
         {name: served, tensors.name: tensors}, platform, facts, load, max_images, args.timeout, failed, announce
@@ -184,7 +184,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", type=device_list, default=["0"], help="one or more device ids, such as 0,1 (0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port of the first device (%(default)s)")
-    text = f"images at a time, more get status 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
+    text = f"images at a time, more get status 503 (default: {BATCHES_AT_A_TIME} times the largest batch, at least 32)"
     parser.add_argument("--max_images", type=integer(1), help=text)
     parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="seconds for one request (%(default)g)")
     return parser.parse_args(argv)

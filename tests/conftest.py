@@ -1,4 +1,4 @@
-"""Fixtures of several folders, and the settings of hypothesis."""
+"""Fixtures that tests in several directories use, and the settings of hypothesis."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def collate(samples: list[Any]) -> Any:
 
 
 class Batches:
-    """One process's batches, read by `workers` processes, which run for all epochs, or by this process if it is 0."""
+    """One process's batches, read by `workers` processes, which run for all epochs; with 0 workers, by this process."""
 
     def __init__(
         self, samples: Samples, keys: Union[TrainingKeys, ValidationKeys], workers: int, context: DistributedContext

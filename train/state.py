@@ -40,7 +40,8 @@ def run_settings(
     train = config.TRAIN
     return {
         "model": model,
-        **trainer.task.settings(),  # first, since for pose config_sha256 contains some of their values
+        # These are first, since config_sha256 covers some of them too, and an error names the first difference.
+        **trainer.task.settings(),
         "MODEL or INPUT in its config": config_sha256(config),
         "OPTIMIZER, MOMENTUM, WD, NESTEROV": [train.OPTIMIZER, train.MOMENTUM, train.WD, train.NESTEROV],
         "LR_STEP, LR_FACTOR": [list(train.LR_STEP), train.LR_FACTOR],

@@ -35,7 +35,7 @@ class Part:
     shard: list[int]  # [3, 16]: part 3 of 16; numbers begin at 1
     listed: int  # images of the whole list
     list_sha256: str
-    index_sha256: str  # of paths, labels, sizes and times of this part's images
+    index_sha256: str  # of paths, labels, sizes and modification times of this part's images
     config_sha256: str
     weights_sha256: str  # empty if unknown
     model: str  # name of the compiled file, which contains batch size, input dtype and precision

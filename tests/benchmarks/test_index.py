@@ -21,6 +21,12 @@ def test_all_images_are_found(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert (dataset.absent, dataset.broken, dataset.unlabelled) == ([], {}, [])
 
 
+def test_fewer_images_than_classes_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        index.main(["--images", "999"])
+    assert "expected an integer of at least 1000" in capsys.readouterr().err
+
+
 def test_the_table_has_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert index.main(["--images", "1000", "--layouts", "class directories"]) == 0
     header, line = capsys.readouterr().out.splitlines()

@@ -102,6 +102,16 @@ def test_different_inputs_are_counted(suffix: str, tmp_path: Path) -> None:
         assert caught.value.where == theirs and f"b.{suffix}" in str(caught.value.found)
 
 
+def test_an_input_that_only_one_side_has_is_counted(tmp_path: Path) -> None:
+    for folder, names in (("ours", "ab"), ("theirs", "bc")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.bin").write_bytes(bytes(8))
+    with pytest.raises(WorkFailed) as caught:
+        check_equal(2, [(tmp_path / "ours", tmp_path / "theirs")])
+    assert caught.value.found == "2 inputs, 2 differ: ['a.bin', 'c.bin']"
+
+
 ZOO_PREPROCESS = """
 import os, sys
 mode, images, output = sys.argv[1:]

@@ -57,7 +57,7 @@ class Stage:
     products: tuple[str, ...]  # files, or directories with all their files
     last: str  # the record written last (before its stamp): once it exists, all files are complete
     kept: str = ""  # glob pattern of the files that a rerun keeps if they are finished
-    files: int = 1  # of them for each input or part; see `identities` for the names that belong together
+    files: int = 1  # number of kept files for each input or part; `identities` explains which names belong together
 
     def start(self, folder: Path, **options: object) -> subprocess.Popen[str]:
         """Start the stage in its own process group."""

@@ -19,9 +19,9 @@ from hrnet.datasets import find_images
         ([("val/dog/b.jpg", 2)], ["class 0", "class 1", "dog"]),
         ([("val/a.jpg", 0), ("val/b.jpg", 1)], []),  # with a list of labels
         ([("val/cat/a.jpg", 0), ("val/b.jpg", 1)], []),
-        ([("val/cat/a.jpg", 0), ("val/dog/b.jpg", 0)], []),  # directories that are no classes
+        ([("val/cat/a.jpg", 0), ("val/dog/b.jpg", 0)], []),  # directories that are not classes
         ([("val/cat/a.jpg", 0), ("val/cat/b.jpg", 1)], []),
-        ([("val/0/a.jpg", 0), ("val/2/b.jpg", 2)], []),  # no names
+        ([("val/0/a.jpg", 0), ("val/2/b.jpg", 2)], []),  # indices, not names
         ([], []),
     ],
 )

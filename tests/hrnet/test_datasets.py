@@ -42,7 +42,7 @@ def class_folders(tmp_path: Path) -> Path:
 
 
 def test_class_directories_contradict_the_names_of_the_config(class_folders: Path) -> None:
-    """Names that are no directory are not compared: directories may be named by WordNet ids, or by indices."""
+    """Names without a directory are not compared: directories may be named by WordNet ids, or by indices."""
     dataset = find_images(class_folders, 4)
     first, second = list(dataset.classes)[:2]
     dataset.check_class_names([])

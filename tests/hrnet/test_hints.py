@@ -159,7 +159,7 @@ def test_each_command_in_a_hint_is_a_target() -> None:
 
 
 def test_errors_and_options_use_the_word_directory() -> None:
-    """One word for one thing; the code itself may say folder."""
+    """One word for one thing; names in the code may contain `folder`."""
     for where, call in error_calls():
         assert not re.search(r"\bfolders?\b", text_of(call)), f"{where}: {text_of(call)}"
     shown = (ROOT / "Makefile").read_text(encoding="utf-8") + (ROOT / "make/project.mk").read_text(encoding="utf-8")

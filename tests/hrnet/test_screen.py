@@ -34,7 +34,7 @@ SCREENS = ["> /dev/full", "2> /dev/full", "> /dev/full 2>&1", ">&-", "2>&-", ">&
 
 
 def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """`command` in bash, whose exit code is that of the first program of a pipeline that fails."""
+    """`command` in bash. A pipeline fails if any of its programs fails."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     call = ["bash", "-o", "pipefail", "-c", command]
     return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)

@@ -299,7 +299,7 @@ def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> N
 
 
 def run_fake_tool(workdir: Path, body: str) -> None:
-    """Run with a tool that writes 20 bytes for each input, and in which `body` changes what it writes."""
+    """Run with a tool that writes 20 bytes for each input. `body`: code that changes what it writes."""
     prepare(3, batch=1)
     script = workdir / "tool.py"
     script.write_text(

@@ -104,7 +104,8 @@ def test_a_good_model_keeps_nothing(here: Path, precision: str, capsys: pytest.C
 
 
 def test_a_gain_that_is_too_small_is_not_denied() -> None:
-    """Operators that reduce the divergence by less than 5% are not kept, so the line must not report that none does."""
+    """An operator that reduces the divergence by less than 5% is not kept; the line must not report that it does not
+    reduce it at all."""
     start = Step("start", 0, 0.5, 3, 1.0, accepted=True)
     expected = "divergence 5.00e-01 -> 5.00e-01; no operator that was tried reduces it by 5% or more"
     assert search.summary([], [start, Step("try /a/Conv", 1, 0.49, 3, 1.0)]) == expected

@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with two configs, the default data sets, and no atc on PATH. Child processes import an empty torch
-    and openvino: options.py only asks whether PYTHON can import them, which takes torch itself 2 s."""
+    and openvino: options.py only checks whether PYTHON can import them, and importing the real torch takes 2 s."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()

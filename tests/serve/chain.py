@@ -44,8 +44,8 @@ def image(number: int) -> bytes:
 
 
 def write_chain(folder: Path, precision: str = "fp32", dtype: str = "float32") -> None:
-    """Run the stages in `folder`, the working directory. They write om/bs<N>.onnx, in/, out/ (at batch 4), and the
-    metrics records eval/unjudged.json and VERDICT, whose reference is the former."""
+    """Run the stages in `folder`, the working directory. They write om/bs<N>.onnx, in/, out/ (at batch 4), and two
+    metrics records: eval/unjudged.json, and VERDICT, whose reference is eval/unjudged.json."""
     Path("data/val").mkdir(parents=True)
     names = [f"img{number}.{'png' if number % 4 == 3 else 'jpg'}" for number in range(COUNT)]
     for number, name in enumerate(names):

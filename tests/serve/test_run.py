@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.cli import UserError
 from hrnet.config import load_config
-from serve import run
+from serve import listen, run
 from serve.classification import Classifier
 from tests.serve.chain import VERDICT, command, serving
 from tests.serve.load import Load
@@ -52,6 +53,15 @@ def test_an_address_that_is_in_use_or_unknown(work: Path, capsys: pytest.Capture
     check_error(capsys.readouterr().err, "serve.run", f"PORT={port}", f"PORT={port + 1}")
     assert run.main([*command()[2:], "--host", "256.1.1.1"]) == 2
     check_error(capsys.readouterr().err, "serve.run", "HOST=256.1.1.1", "no such address", "HOST=127.0.0.1")
+
+
+def test_the_hint_for_the_last_port_is_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(listen, "MAX_PORT", port)
+        with pytest.raises(UserError) as caught:
+            listen.bind("127.0.0.1", port)
+    assert caught.value.hint == f"give PORT={port - 1}, or stop the other server"
 
 
 def test_class_directories_name_the_classes(work: Path) -> None:

@@ -27,7 +27,7 @@ PACKAGES = {  # the files by which they are recognised, and their content
 }
 
 
-WORDS = {
+WORDS = {  # a part of the error for each unsupported package
     "missing": "no ais_bench",
     "older": "before February 2024",
     "renamed": "fork",

@@ -52,7 +52,7 @@ class Checkout:
         shutil.copy(ROOT / "Makefile", root)
 
     def copy(self: T, root: Path) -> T:
-        """This checkout with all products, in the empty directory `root`; times of change are kept."""
+        """This checkout with all products, in the empty directory `root`; modification times are kept."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
         other = copy.copy(self)
         other.root = root

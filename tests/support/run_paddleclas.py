@@ -1,4 +1,5 @@
-"""Run by a Python with paddlepaddle: write a seeded net of PaddleClas as net.pdparams, an image and its logits.
+"""Run by a Python with paddlepaddle: write a seeded net of PaddleClas as net.pdparams, two images and
+their logits.
 
 python run_paddleclas.py <checkout of PaddleClas> <width> se|plain <form> <output folder>
 

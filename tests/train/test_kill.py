@@ -52,7 +52,7 @@ def steps(log: Path) -> int:
 
 
 def kill(task: str, folder: Path, output: str, after: int, seconds: float, whole_group: bool) -> subprocess.Popen:
-    """Start a run and kill it when `after` more steps are in its log, and `seconds` later."""
+    """Start a run, wait until `after` more steps are in its log, and kill it `seconds` later."""
     log = folder / output / "output/0/train_0.log"
     before = steps(log)
     started = start(folder, *FLAGS, "--output", output, task=task)

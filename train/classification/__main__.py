@@ -6,7 +6,7 @@
 Reads    train/<class>/*, val/ in any layout of `hrnet.datasets`, the config's MODEL, INPUT, DATASET, TRAIN and TEST
 Writes   below --output: checkpoint.pth.tar, model_best.pth.tar and metrics.jsonl after each epoch (train/state.py),
          output/<device>/train_<rank>.log, or with --eval eval_<rank>.log and eval_<rank>.txt, the predicted class of
-         each image; last output/<device>/<config>_bs<batch>_<processes>p_<acc|perf|eval>.log
+         each image; at the end output/<device>/<config>_bs<batch>_<processes>p_<acc|perf|eval>.log
 Locks    <output>_lock
 Resumes  the same command continues after the last finished epoch, with the same losses as an uninterrupted run
 Measures with --stop_step N the speed of N steps, without validation or checkpoint

@@ -39,7 +39,7 @@ def hits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
 
 
 def predicted_classes(logits: torch.Tensor) -> list[int]:
-    """The class with the highest of each image's logits [N, C]; among equal logits the lowest class."""
+    """For each image, the class with the highest logit of [N, C]; among equal logits the lowest class."""
     highest = logits == logits.amax(dim=1, keepdim=True)
     classes = torch.arange(logits.shape[1], device=logits.device)
     return torch.where(highest, classes, logits.shape[1]).amin(dim=1).tolist()

@@ -7,7 +7,7 @@
 Reads    annotations/person_keypoints_<split>.json and images/<split> (split: DATASET.TRAIN), the config's MODEL, INPUT,
          DATASET, LOSS, FP16 and TRAIN
 Writes   below --output: checkpoint.pth.tar and metrics.jsonl after each epoch (train/state.py),
-         output/<device>/train_<rank>.log; last <config>.pth, a bare float32 state dict, and
+         output/<device>/train_<rank>.log; at the end <config>.pth, a bare float32 state dict, and
          output/<device>/<config>_bs<batch>_<processes>p_<acc|perf>.log
 Locks    <output>_lock
 Resumes  the same command continues after the last finished epoch, with the same losses as an uninterrupted run

@@ -156,7 +156,7 @@ class TestBesidePaddle:
             pytest.skip("no PADDLE_PYTHON and PADDLECLAS: a Python with paddlepaddle and a checkout of PaddleClas")
 
         def run(model: str, form: str) -> tuple[Path, np.ndarray, np.ndarray]:
-            """The file of seeded weights that PaddlePaddle wrote, an image [2, 3, 224, 224], its logits."""
+            """The file of seeded weights that PaddlePaddle wrote, two images [2, 3, 224, 224], and their logits."""
             script = ROOT / "tests/support/run_paddleclas.py"
             width, gated, _ = NETS[model]
             command = [python, str(script), folder, str(width), "se" if gated else "plain", form, str(tmp_path)]

@@ -54,7 +54,7 @@ def quarter(plane: np.ndarray, x: int, y: int) -> tuple[float, float]:
 
 
 def best_pixel(heat: np.ndarray, tags: np.ndarray, centre: np.ndarray) -> tuple[int, int]:
-    """x and y of the highest heat [H, W] less the rounded distance of tags [H, W, D] from centre [D]."""
+    """x and y of the highest value of heat [H, W] minus the rounded distance of tags [H, W, D] from centre [D]."""
     distance = ((tags - centre) ** 2).sum(axis=2) ** 0.5
     y, x = np.unravel_index(np.argmax(heat - np.round(distance)), heat.shape)
     return int(x), int(y)

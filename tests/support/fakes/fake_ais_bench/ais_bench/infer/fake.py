@@ -33,7 +33,7 @@ ERROR = os.environ.get("FAKE_AIS_BENCH", "")
 MAX_MODEL_BYTES = 10 * 2**30
 MAX_FILES = 100_000
 PURE = "pure_infer_data"
-OFFER = (".npy", ".NPY", ".bin", ".BIN")
+SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")  # other files in the directory of inputs are ignored
 
 
 def info(text: str) -> None:
@@ -136,7 +136,7 @@ def list_files(paths: str) -> list[str]:
     for name in names:
         if error := readable(os.path.join(first, name)):
             raise RuntimeError(f"input path:{os.path.join(first, name)} is illegal. Please check. {error}")
-    return [os.path.join(first, name) for name in sorted(names, key=natural) if name.endswith(OFFER)]
+    return [os.path.join(first, name) for name in sorted(names, key=natural) if name.endswith(SUFFIXES)]
 
 
 def payload(path: str) -> bytes:
