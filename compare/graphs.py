@@ -58,7 +58,7 @@ class Graph:
                 self.consumers.setdefault(name, []).append(node)
 
     def dequantized(self, name: str) -> list[str]:
-        """The results of a QuantizeLinear that reads tensor `name` and a DequantizeLinear after it."""
+        """The outputs of the DequantizeLinear operators that follow a QuantizeLinear of tensor `name`."""
         pairs = (
             after
             for node in self.consumers.get(name, ())

@@ -106,8 +106,8 @@ def _number(text: str) -> float:
 
 
 def clean(folder: Path) -> None:
-    """Create the directory, without files of earlier and killed runs: msprobe writes to a subdirectory that is named
-    after the time, so they would remain."""
+    """Create an empty directory. msprobe writes each run to a new subdirectory, named after the time, so files of
+    earlier runs would remain."""
     if folder.exists():
         shutil.rmtree(folder)
     os.makedirs(folder, mode=0o750)

@@ -123,10 +123,11 @@ def run(args: argparse.Namespace) -> None:
     for number in (number for number in best if number <= max(count, 6)):
         print(report(waste(sizes, short, best[number]), f"best {number}", plain))
     chosen = best[max(number for number in best if number <= count)]
+    print("images of each gear, height x width:")
     for gear, number in sorted(waste(sizes, short, chosen).images.items()):
         print(f"  {gear[0]:4} x {gear[1]:4}  {plural(number, 'image')}")
     if len(chosen) < count:
-        print(f"more than {plural(len(chosen), 'gear')} do not reduce the cost")
+        print(f"{plural(len(chosen), 'gear')} instead of {count}: more would not reduce the cost")
     if output is not None:
         make_folder(output.parent)
         title = f"height and width, the cheapest {len(chosen)} for {args.dataset.name} (data.gears)"

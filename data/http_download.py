@@ -75,7 +75,7 @@ def check_url(url: str, where: object) -> None:
 
 
 def at_mirror(url: str) -> str:
-    """`url`; if it is at Hugging Face and HF_ENDPOINT is set, at that mirror."""
+    """`url`, with HF_ENDPOINT (if it is set) in place of https://huggingface.co."""
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     if not endpoint or not url.startswith(f"{HUGGING_FACE}/"):
         return url

@@ -244,7 +244,7 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
     content = {"info": info, "images": images, "annotations": annotations, "categories": [PERSON]}
     write_text(index, json.dumps(content))
     labelled = sum(person["num_keypoints"] > 0 for person in annotations)
-    print(f"wrote {plural(count, 'image')} with {plural(labelled, 'person', 'people')} to {folder}")
+    print(f"wrote {plural(count, 'image')} with {plural(labelled, 'labelled person', 'labelled people')} to {folder}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -27,7 +27,10 @@ from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, md5_
 from hrnet.io.recognise import WEIGHTS, recognise
 from hrnet.schemas import CLASSIFICATION, POSE
 
-UPSTREAM = "https://github.com/HRNet/HRNet-Image-Classification"
+UPSTREAM = {
+    CLASSIFICATION: "https://github.com/HRNet/HRNet-Image-Classification",
+    POSE: "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation",
+}  # by MODEL.NAME
 
 
 def is_downloaded(output: Path, md5: str) -> bool:
@@ -103,15 +106,17 @@ def missing(cfg: Path, weights: Path) -> None:
 
 def run(cfg: Path, output: Path) -> None:
     """Download the checkpoint of `cfg` to `output`, unless it exists."""
-    weights = load_config(cfg, CLASSIFICATION, POSE).WEIGHTS
-    if not weights.URL:
-        hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and copy it to {output}"
-        raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)
-    check_url(weights.URL, f"{cfg}: WEIGHTS.URL")
-    url = at_mirror(weights.URL)
-    md5 = weights.MD5.lower()
+    config = load_config(cfg, CLASSIFICATION, POSE)
+    weights, md5 = config.WEIGHTS, config.WEIGHTS.MD5.lower()
+    if weights.URL:
+        check_url(weights.URL, f"{cfg}: WEIGHTS.URL")
     if is_downloaded(output, md5):
         return
+    if not weights.URL:
+        publisher = f"its publisher (most are at {UPSTREAM[config.MODEL.NAME]})"
+        hint = f"get the checkpoint from {publisher} and copy it to {output}"
+        raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)
+    url = at_mirror(weights.URL)
     make_folder(output.parent)
     part = output.with_name(f"{output.name}.part")
     with locked(part):

@@ -23,7 +23,7 @@ def table(record: BenchRecord) -> str:
     """The record as Markdown text."""
     card = any(row.card_images_per_second for row in record.rows)
     gears = any(row.gear for row in record.rows)
-    head = ["batch", *(["gear"] if gears else []), *HEAD, *(["card images/s"] if card else [])]
+    head = ["batch", *(["gear, height x width"] if gears else []), *HEAD, *(["card images/s"] if card else [])]
     rows = []
     for row in record.rows:
         times = (row.image_ms, row.batch_ms["median"], row.batch_ms["percentile(99%)"])

@@ -23,8 +23,10 @@ def check_manifest(manifest: Manifest, path: Path, config: CfgNode, cfg: Path) -
 
 
 def check_inputs(found: str, where: Path, hashes: Collection[str], path: Path, hint: str) -> None:
-    """Raise UserError if `found`, the manifest hash in the record `where`, is not in `hashes`, those of the manifest
-    `path`."""
+    """Raise UserError if the record at `where` was not made from the inputs of the manifest at `path`.
+
+    `found`: the manifest hash in the record; `hashes`: the hashes of the manifest at `path`.
+    """
     if found not in hashes:
         raise UserError("made from other inputs", where=where, expected=f"the inputs of {path}", hint=hint)
 

@@ -121,6 +121,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
     similarities, pairs = (values.tolist() for values in keypoint_similarities(evaluation))
     metrics = percentages(evaluation)
     lines = ["  ".join(f"{name} {percent(value)}" for name, value in metrics.items())]
+    lines += ["by gear (height x width):"]
     lines += [f"{gear:>9}: {plural(each['images'], 'image')}, AP {percent(each['AP'])}" for gear, each in gears.items()]
     return Evaluation(
         metric="AP",

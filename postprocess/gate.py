@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NOT_JUDGED = 3  # exit code
 FEW_IMAGES = 1000  # with fewer images, one image is more than a tenth of a point
-COMPARED = 1000  # images for make compare, which does not work in parts
+COMPARED = 1000  # LIMIT of the make compare command after a run in parts (SHARDS), which make compare does not support
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
@@ -140,7 +140,7 @@ def next_step(record: dict[str, Any]) -> str:
     if "warning" in record and "images" in record["reference"]:  # published, so the labels may be wrong
         return f"make show {model}    draws images with their labels and predictions"
     parts = record.get("evaluated", {}).get("parts")
-    whole = " SHARDS=1" + (" LIMIT=1000" if record["images"] > COMPARED else "") if parts else ""
+    whole = " SHARDS=1" + (f" LIMIT={COMPARED}" if record["images"] > COMPARED else "") if parts else ""
     step = f"make compare {model}{whole}    shows the stage and the operators that lose accuracy"
     compiled = record.get("model", {})  # metadata of the compiled model
     if compiled.get(PRECISION) in ("fp16", "int8") and KEPT not in compiled:

@@ -47,8 +47,9 @@ def run(folder: Path, label_file: Path, result: Path) -> None:
     files = sorted(name for name in os.listdir(folder) if os.path.splitext(name)[1] in SUFFIXES)
     endings = sorted({os.path.splitext(name)[1] for name in files})
     if len(endings) != 1:
-        found = ", ".join(endings) or "none"
-        raise UserError("wrong output format", where=folder, expected=" or ".join(SUFFIXES), found=found)
+        what = "outputs in several formats" if endings else "no outputs"
+        expected = f"only one of {', '.join(SUFFIXES)}" if endings else f"files {', '.join(SUFFIXES)}"
+        raise UserError(what, where=folder, expected=expected, found=", ".join(endings) or None)
     labels = join_by_name(files, read_labels(label_file), folder)
     ranks, outputs, _ = rank_files([os.path.join(folder, name) for name in files], labels, classes=0)
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))

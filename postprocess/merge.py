@@ -10,7 +10,9 @@ Reads    <parts>/<k>-of-<shards>.json and the files beside it (hrnet/io/parts.py
 Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --measured the reference for
          all parts; last the metrics record --output and a stamp (hrnet/io/stamp.py)
 Rejects  missing parts, parts with a wrong number in their record, and parts with another image list, config, weights,
-         compiled model, tool or code than the others. The result equals that of one run over all images.
+         compiled model, input dtype, flip test, tool or code than the others
+
+The result equals that of one run over all images.
 """
 
 from __future__ import annotations
@@ -128,8 +130,8 @@ def metrics_content(
     calibrated: int,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """The content of the metrics record. `hashes`: of the joined files; `calibrated`: images that an int8 model was
-    calibrated with."""
+    """The content of the metrics record. `hashes`: of the joined files; `calibrated`: how many of the evaluated
+    images also calibrated the int8 model."""
     values = list(parts.values())
     available = values[0].available
     images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
@@ -141,12 +143,12 @@ def metrics_content(
         why_not = f"{published}; give {whole}{other_references(config)}, or REFERENCE=config to compare anyway"
     value = evaluation.metrics[evaluation.metric] or 0.0
     judged = judge(evaluation.metric, value, reference, args.gate, why_not)
-    surely = value if values[0].keypoints_sha256 else evaluation.interval95[evaluation.metric][0]
-    warnings = [*(evaluation.warnings or at_chance(surely, values[0].classes))]
+    low = value if values[0].keypoints_sha256 else evaluation.interval95[evaluation.metric][0]
+    warnings = [*(evaluation.warnings or at_chance(low, values[0].classes))]
     exported = other_weights(args.reference, values[0].weights_sha256) if args.reference else []
     if judged["verdict"] == "pass" and not exported:
-        least = min(value, judged["reference"][evaluation.metric])
-        warnings += other_model(judged["reference"].get("changed"), images, least)
+        lower = min(value, judged["reference"][evaluation.metric])
+        warnings += other_model(judged["reference"].get("changed"), images, lower)
     warnings += exported
     seconds: Counter[str] = Counter()
     for part in values:
@@ -241,8 +243,8 @@ def run(args: argparse.Namespace) -> None:
     print(*evaluation.lines, sep="\n")
     if calibrated:
         split = config.DATASET.TRAIN if keypoints else ""
-        other = f"images/{split} with its annotation file" if keypoints else "train/ with any images (no labels)"
-        hint = f"to use others, add {other} to DATASET, and run the same command"
+        other = f"images/{split} with its annotation file" if keypoints else "train/ with images (they need no labels)"
+        hint = f"to calibrate with other images, add {other} to DATASET, and run the same command"
         print(f"warning: {calibrated} of {plural(content['images'], 'image')} also calibrated the int8 model; {hint}")
 
 

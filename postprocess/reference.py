@@ -31,7 +31,7 @@ SAME = (
 
 def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optional[Path], output: Path) -> Path:
     """Write the reference's metrics record for all images to `output` and return its path. Raises FormatError if the
-    record of a part is missing, or is for other images or weights or another version of PyTorch or onnxruntime."""
+    record of a part is missing, is for other images than the part, or differs from the first one in a key of SAME."""
     pose = next(iter(parts.values())).keypoints_sha256 is not None
     files = {path.stem: reference_path(path) for path in parts}
     for part, path in zip(parts.values(), files.values()):

@@ -90,13 +90,13 @@ def class_name(names: Sequence[str], index: int) -> str:
 
 def add_labelled_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--labelled`, for `directory_names`."""
-    text = "directory with the inputs of data sets: their class directories name the classes if the config does not"
+    text = "directory with inputs of data sets (build/<MODEL>/prep), for class names if the config has none"
     parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
 
 
 def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
-    """The class names from the directories of data sets; empty if they have none, or different ones. `labelled`: a
-    directory with directories of inputs, which may be missing."""
+    """The names of the class directories in the data sets whose inputs are below `labelled`; empty if `labelled` is
+    missing, or if the data sets have no class directories or different ones."""
     found = []
     for path in sorted(labelled.glob("*/manifest.json")) if labelled else ():
         manifest = Manifest.read(path)

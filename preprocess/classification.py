@@ -15,7 +15,7 @@ Resumes  a rerun with the same settings and images keeps the files that are comp
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
 
 The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (Pillow, EXIF orientation ignored),
-or with INPUT.RESIZER cv2 those of PaddleClas (computed from the same decoded pixels). The second command above uses the
+or with INPUT.RESIZER cv2 those that PaddleClas computes from the same decoded pixels. The second command above uses the
 three arguments of the model zoo's script.
 """
 

@@ -135,8 +135,8 @@ def choose_plain_images(args: argparse.Namespace) -> list[str]:
 
 
 def add_listing(manifest: Manifest, part: Optional[Shard], listing: Listing, available: int) -> Manifest:
-    """Add the facts about the whole list to the manifest of a part, and the number of available images to that of a
-    subset."""
+    """Add to the manifest: for a part, the length and hash of the whole list; for a subset, the number of available
+    images."""
     if listing.images < available:
         manifest = dataclasses.replace(manifest, available=available)
     if part is None:

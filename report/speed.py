@@ -47,7 +47,7 @@ def sweep(record: Source, published: list[dict[str, Any]]) -> dict[str, Any]:
 
 def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     """Milliseconds per image in each step after preprocessing, from the run records, or else from the records of parts;
-    None if neither exists."""
+    None if neither contains times, as after a killed run that had computed all images."""
     records = [run.run_record]
     if run.metrics.content.get("flip"):
         flipped = run.run_record.parent
@@ -74,6 +74,8 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     parts_of_chain = [(name, value) for name, value in steps.items() if value]
     decoding = run.metrics.content.get("decode_milliseconds_an_image") or {}
     parts_of_chain += [(f"decode: {name}", value) for name, value in decoding.items()]
+    if not parts_of_chain:
+        return None
     return {"sources": used[:3], "steps": dict(parts_of_chain), "total": sum(value for _, value in parts_of_chain)}
 
 

@@ -321,10 +321,22 @@ def test_invalid_urls_are_rejected(url: str, capsys: pytest.CaptureFixture[str])
     assert "m.yaml: WEIGHTS.URL: " in line and f"(expected an http or https URL, found {url})" in line
 
 
-def test_a_config_without_url_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
-    assert download("") == 2
+@pytest.mark.parametrize(
+    ("cfg", "upstream"),
+    [("demo_digits", "HRNet-Image-Classification"), ("demo_pose", "HigherHRNet-Human-Pose-Estimation")],
+)
+def test_a_config_without_url_is_rejected(cfg: str, upstream: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.main(["--cfg", f"{ROOT}/configs/{cfg}.yaml", "--output", "w/m.pth"]) == 2
     line = error(capsys)
-    assert "m.yaml: no WEIGHTS.URL; " in line and weights.UPSTREAM in line and "w/m.pth" in line
+    assert f"{cfg}.yaml: no WEIGHTS.URL; " in line and f"https://github.com/HRNet/{upstream})" in line
+    assert line.endswith(" copy it to w/m.pth\n")
+
+
+def test_an_existing_checkpoint_needs_no_url(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w").mkdir()
+    Path("w/m.pth").write_bytes(DATA)
+    assert download("") == 0
+    assert capsys.readouterr().out == "w/m.pth exists, not checked: the config has no MD5\n"
 
 
 def test_a_missing_checkpoint_is_reported_with_the_way_to_get_it(

@@ -93,7 +93,7 @@ def check_gears() -> None:
         assert row["image_ms"] == pytest.approx(1000 / row["device_images_per_second"])
         assert row["images_per_second"] == pytest.approx(3 / row["seconds"])
     page = Path("bench/x.md").read_text()
-    assert "| batch | gear | device images/s |" in page and page.count("\n| 1 | 4x8 | ") == 1
+    assert "| batch | gear, height x width | device images/s |" in page and page.count("\n| 1 | 4x8 | ") == 1
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_outputs_and_labels_must_match(capsys: pytest.CaptureFixture[str]) -> No
     Path("out/img_3_0.bin").rename("out/img_2_1.bin")
     rejected(capsys, "out", "4 outputs of 3 images, 3 labels of 3 images, ")
     Path("out/img_2_1.bin").rename("out/img_2_1.txt")
-    rejected(capsys, "out", "found .bin, .txt")
+    rejected(capsys, "out", "outputs in several formats (expected only one of .txt, .bin, .npy, found .bin, .txt)")
     Path("out/img_2_1.txt").unlink()
     Path("val_label.txt").write_text("img_0.JPEG 0\nimg_1.JPEG 0\nimg_2.JPEG 0\nimg_2.png 0\n")
     rejected(capsys, "out", "3 outputs of 3 images, 4 labels of 3 images, ")
@@ -129,7 +129,7 @@ def test_missing_files_and_directories_are_rejected(capsys: pytest.CaptureFixtur
     Path("out").mkdir()
     rejected(capsys, "val_label.txt")
     Path("val_label.txt").write_text("a.JPEG 1\n")
-    rejected(capsys, "out", "found none")
+    rejected(capsys, "out", "no outputs (expected files .txt, .bin, .npy)")
     rejected(capsys, "absent", "mkdir -p absent", to="absent")
 
 

@@ -112,7 +112,8 @@ def test_figures_of_a_size_without_people_are_missing(tmp_path: Path, capsys: py
     large = {**SCENE, "annotations": [{**each, "area": 1e5} for each in SCENE["annotations"]]}
     found = evaluated(PoseRun(tmp_path, large).find(exact(large)))
     assert (found["metrics"]["APM"], found["metrics"]["ARM"]) == (None, None)
-    assert "  APM -  " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "  APM -  " in printed and "\nby gear (height x width):\n" in printed
 
 
 def test_ap_is_0_if_no_people_are_found(tmp_path: Path) -> None:

@@ -107,6 +107,15 @@ def test_the_command_for_each_missing_record_is_shown(built: Built) -> None:
     assert any(each.startswith(f"make eval {where}") for each in page.pre)
 
 
+def test_a_run_that_computed_no_image_has_no_times(built: Built) -> None:
+    record = json.loads(built.run.record.read_text())
+    built.run.record.write_text(json.dumps({**record, "kept": record["images"]}))
+    sha256 = hashlib.sha256(built.run.record.read_bytes()).hexdigest()
+    built.change(evaluated={**json.loads(built.metrics.read_text())["evaluated"], "run_sha256": sha256})
+    page = built.write()
+    assert page.json["page"]["chain"] is None and "The time of each step is unknown" in page.text
+
+
 def test_the_same_records_give_the_same_page(built: Built) -> None:
     first = built.write().text_of_file
     assert built.write().text_of_file == first
