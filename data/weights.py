@@ -105,6 +105,10 @@ def run(cfg: Path, output: Path) -> None:
     """Download the checkpoint of `cfg` to `output`, unless it exists."""
     weights = load_config(cfg, CLASSIFICATION, POSE).WEIGHTS
     if not weights.URL:
+        if output.exists():  # such as the checkpoints of the demos
+            check_kind(output, output, "it is kept; give WEIGHTS=<another file>")
+            print(f"{output} exists; {cfg} has no WEIGHTS.URL to download it from")
+            return
         hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and copy it to {output}"
         raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)
     check_url(weights.URL, f"{cfg}: WEIGHTS.URL")

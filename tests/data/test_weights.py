@@ -270,6 +270,8 @@ def test_an_unknown_host_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert download("http://nowhere.invalid/x.pth") == 2
     assert "http://nowhere.invalid/x.pth: cannot be reached: Name or service not known; check the" in error(capsys)
+    assert download("https://huggingface.co/x.pth") == 2
+    assert "; check the network, give HF_ENDPOINT=<URL of a mirror>, or download it by hand to w/m.pth" in error(capsys)
     assert files() == []
 
 
@@ -325,6 +327,16 @@ def test_a_config_without_url_is_rejected(capsys: pytest.CaptureFixture[str]) ->
     assert download("") == 2
     line = error(capsys)
     assert "m.yaml: no WEIGHTS.URL; " in line and weights.UPSTREAM in line and "w/m.pth" in line
+
+
+def test_without_url_an_existing_checkpoint_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w").mkdir()
+    shutil.copy(ROOT / "weights/demo_digits.pth", "w/m.pth")
+    assert download("") == 0
+    assert "w/m.pth exists; m.yaml has no WEIGHTS.URL" in capsys.readouterr().out
+    Path("w/m.pth").write_text("<!doctype html><html></html>")
+    assert download("") == 2
+    assert "w/m.pth: not a checkpoint" in error(capsys)
 
 
 def test_a_missing_checkpoint_is_reported_with_the_way_to_get_it(
