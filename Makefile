@@ -22,7 +22,7 @@ DATASET      ?=#                              directory (data/imagenet; pose: da
 ONNX         ?= $(BUILD)/$(MODEL)/model.onnx# an ONNX file to use instead of exporting one
 TS           ?= $(BUILD)/$(MODEL)/model.ts#   a TorchScript file to use instead of exporting one
 OM           ?=#                              a compiled model to use instead of make om
-PREP         ?=#                              inputs to use instead of make preprocess
+PREP         ?=#                              directory of inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
 BATCHES      ?=#                              sizes for bench, qps, family, serve; not remembered
 MODELS       ?=#                              report, family: names (family: all HRNet); not remembered
@@ -38,7 +38,7 @@ TUNE         ?= none#                         none, or aoe (tunes the model on t
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            max drop, points; none accepts NOT JUDGED; not remembered
-REFERENCE    ?=#                              torch, onnx, a metrics file, or config (docs/guide.md)
+REFERENCE    ?=#                              torch, onnx, a metrics record, or config (docs/guide.md)
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable or unlabelled images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without

@@ -10,9 +10,9 @@ Writes   batches/batch_<n>.bin beside the output, the same inputs joined into wh
 Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
-ascend the command is `amct_onnx calibration`; amct_onnx must be on PATH, and needs a Python environment of its own.
-Otherwise the command is `python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8
-pixels: the normalisation of pixels is added afterwards, by atc.convert.
+ascend the command is `amct_onnx calibration`; AMCT needs a separate Python environment, whose `bin` directory must be
+on PATH. Otherwise the command is `python -m amct.emulator calibration`. The inputs are float32 even if the model will
+read uint8 pixels: the normalisation of pixels is added afterwards, by atc.convert.
 
 amct_onnx quantizes only convolutions, matrix products and average pooling (amct_rules.LAYERS). With --keep_float, those
 in the list stay in float: they are skip_layers in calibration.cfg beside the output. --method selects how the emulator

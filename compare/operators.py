@@ -8,9 +8,9 @@ Reads    the ONNX file, the compiled model with its record, a directory of input
 Writes   <output> (kind `operators`): one entry for each operator in the order of the graph; .md with the worst ones
 
 All intermediate results of both graphs are computed for `--images` images, one at a time (compare/walk.py). For each
-operator the table has the error after it, and the error that it adds itself: the error of its result when it reads the
-float32 tensors of the ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which reports only
-the error after each operator.
+operator the table has the error after it, and the error that it adds itself: the error of its result if its inputs are
+the float32 results of the ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which reports
+only the error after each operator.
 """
 
 from __future__ import annotations

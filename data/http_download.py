@@ -101,7 +101,9 @@ def request(url: str, start: int, output: Path) -> Any:
         raise UserError("the server rejected the request", where=url, found=found, hint=by_hand) from None
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
-        raise UserError(f"cannot be reached: {reason}", where=url, hint=f"check the network, or {by_hand}") from None
+        mirror = ", give HF_ENDPOINT=<URL of a mirror>" if url.startswith(f"{HUGGING_FACE}/") else ""
+        hint = f"check the network{mirror}, or {by_hand}"
+        raise UserError(f"cannot be reached: {reason}", where=url, hint=hint) from None
     except (OSError, http.client.HTTPException) as error:
         raise UserError(f"the server did not respond: {error}", where=url, hint=AGAIN) from None
     if redirects.linked:

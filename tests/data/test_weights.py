@@ -270,6 +270,8 @@ def test_an_unknown_host_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert download("http://nowhere.invalid/x.pth") == 2
     assert "http://nowhere.invalid/x.pth: cannot be reached: Name or service not known; check the" in error(capsys)
+    assert download("https://huggingface.co/x.pth") == 2
+    assert "; check the network, give HF_ENDPOINT=<URL of a mirror>, or download it by hand to w/m.pth" in error(capsys)
     assert files() == []
 
 
@@ -337,6 +339,9 @@ def test_an_existing_checkpoint_needs_no_url(capsys: pytest.CaptureFixture[str])
     Path("w/m.pth").write_bytes(DATA)
     assert download("") == 0
     assert capsys.readouterr().out == "w/m.pth exists, not checked: the config has no MD5\n"
+    Path("w/m.pth").write_text("<!doctype html><html></html>")
+    assert download("") == 2
+    assert "w/m.pth: not a checkpoint" in error(capsys)
 
 
 def test_a_missing_checkpoint_is_reported_with_the_way_to_get_it(
