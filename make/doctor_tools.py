@@ -22,6 +22,7 @@ from make.call import NPU_BACKENDS, OptionError, Options
 from make.npu_smi import chip_rows, full_name
 from make.packages import PACKAGES
 
+UNKNOWN = "unknown version"  # of a package whose module exists, but which pip does not list
 TIMEOUT = 60  # seconds; the first import of ais_bench is slow
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
@@ -55,13 +56,13 @@ class Report:
 
 
 def version_of(name: str, module: str) -> Optional[str]:
-    """A package's version, or `unknown version`, without importing the package; None if it is missing."""
+    """A package's version, or UNKNOWN, without importing the package; None if it is missing."""
     try:
         if importlib.util.find_spec(module) is None:
             return None
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "unknown version"
+        return UNKNOWN
 
 
 def ask(command: list[str]) -> tuple[bool, str]:
@@ -145,7 +146,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
     if not hrnet.BOARD:
         check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
-    how = "" if hrnet.BOARD else f"; if there is a C compiler: {PIP} install ."
+    how = "" if hrnet.BOARD else f"; if there is a C compiler: {PIP} install --no-deps -e ."
     report.show("resize", "in C (hrnet/_resample.c)" if compiled else f"Pillow (same pixels, slower){how}")
 
 
