@@ -184,10 +184,13 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
         report.show(tool, shutil.which(tool) or "not on PATH")
     python = call["AIS_PYTHON"]
     works, answer = ask([python, "-c", "import ais_bench, aclruntime"])
+    found = f"found by {python}" if works else f"not found by {python}: {answer}"
+    problem = f"cannot import ais_bench ({answer})"
     backend, probe = call["BACKEND"], probe_ais_bench(python)
     if rejected := KINDS.get(probe.get("kind", "")) if probe.get("kind") != "missing" else None:
-        works, answer = False, f"{rejected}, in {probe['where']}; expected {OFFICIAL}"
-    report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
+        works, problem = False, f"{rejected} (expected {OFFICIAL}, found {probe['where']})"
+        found = f"not supported: {problem}"
+    report.show("ais_bench", found)
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"
         report.warn(f"AIS_PYTHON={python}: pkg_resources is missing, so ais_bench is slower or fails; {install}")
@@ -196,7 +199,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     names = check_chip(report, call)
     report.show("backend", f"{backend} ({backend_why})")
     if backend == "ascend" and not works:
-        report.error(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
+        report.error(f"AIS_PYTHON={python}: {problem}; give the interpreter that has ais_bench")
     if backend == "torch_aie" and not torch_aie:
         report.error("torch_aie: not installed; get it from Huawei, with its build of torch (it is not on PyPI)")
     if backend == "ascend" and call["PRECISION"] == "int8":
