@@ -10,7 +10,7 @@ from make.call import TORCH_BACKENDS, OptionError, Options, float_operators, not
 
 BEFORE = ".settings_before."  # start of a directory's name; the rest is the process id of make
 
-# {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
+# {variable: the variables that override it}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
 # The variables that a target reads
 NETWORK, SOURCES = {"CFG", "WEIGHTS"}, {"CFG", "WEIGHTS", "ONNX", "TS"}
