@@ -88,7 +88,7 @@ def stack(arrays: list[np.ndarray], batch: int) -> list[np.ndarray]:
 
 
 def compute_all(runtime: Runtime, batches: list[np.ndarray]) -> None:
-    """Compute batches without files, with as many requests as the emulator."""
+    """Compute batches without file I/O, with as many requests as the emulator."""
     with ThreadPoolExecutor(runtime.requests) as pool:
         list(pool.map(runtime.compute, batches))
 

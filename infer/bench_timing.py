@@ -1,7 +1,7 @@
 """Measure one row of the benchmark, which is a static model or one gear of a model, with ais_bench or the emulator.
 
-Each row has three measurements. Latency: `loop` batches of zeros without files, one after another. Rate: the same with
-the tool's default options; ais_bench needs no second run for this, since only the emulator computes batches in
+Each row has three measurements. Latency: `loop` batches of zeros without file I/O, one after another. Rate: the same
+with the tool's default options; ais_bench needs no second run for this, since only the emulator computes batches in
 parallel. Files to files: `loop` batches of random inputs with a fixed seed.
 """
 

@@ -15,6 +15,7 @@ from make.call import EXTENSIONS, NPU_BACKENDS, TORCH_BACKENDS, OptionError, Opt
 from make.checks import PATH
 
 SHOWN = 6  # chips named in an error
+# Targets that run ais_bench if BACKEND=ascend, and doctor, which checks the paths for it
 ON_DEVICE = {
     "infer",
     "eval",
@@ -28,9 +29,10 @@ ON_DEVICE = {
     "compare",
     "family",
     "doctor",
-}  # targets that run ais_bench if BACKEND=ascend
-COMPUTING = ON_DEVICE - {"gate", "show", "doctor"}  # targets that check the package of BACKEND first
-PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # backend -> package, and the extra of the same name
+}
+COMPUTING = ON_DEVICE - {"gate", "show", "doctor"}  # before these targets check_python imports the package of BACKEND
+# {backend: its package}; the extra of pyproject.toml with this package has the same name
+PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:
@@ -49,7 +51,7 @@ def check_chip_name(options: Options) -> None:
     that looks misspelt is not an error: CANN's tools may know more chips."""
     chip = options["SOC"]
     if names := cann.longer_names(chip):
-        why = f"only the first part of a chip's name: {first_few(names, SHOWN)}"
+        why = f"not a complete chip name; these begin with it: {first_few(names, SHOWN)}"
     elif options["BACKEND"] not in NPU_BACKENDS and (names := cann.similar_names(chip)):
         newer = "for a newer chip use BACKEND=ascend with its CANN"
         why = f"not a known chip, but similar to {first_few(names, SHOWN)} ({newer})"
@@ -82,11 +84,11 @@ def check_backend(options: Options) -> None:
         raise options.error("OM", f"BACKEND={backend} needs a {extension} file", hint)
     if model and Path(model).exists() and not Path(f"{model}.json").is_file():
         if backend in TORCH_BACKENDS:
-            hint = f"make om OM= TS={model}"
+            hint = f"if make om did not compile it: make om OM= TS={model} BACKEND={backend}"
         else:
             source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
-            hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
-        raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs", f"write it: {hint}")
+            hint = f"write it: {options['PYTHON']} -m atc.adopt --om {model}{source}"
+        raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs", hint)
     for goal in sorted(options.goals & {"bench", "qps"}) if model else ():
         raise options.error(
             "OM", f"make {goal} compiles a model for each batch size", "to compile them, give an empty OM="

@@ -11,7 +11,7 @@ Writes   a tar of one directory: model/, prep/, data/annotations/, reference.jso
          includes and which sets OM, PREP, DATASET and REFERENCE
 
 The same content gives the same bytes. The tar has no owners, and all times are in 1970: the clock of a board may start
-in 1970, and make repeats work if a file has a time in the future. The directory's name contains a digest of its
+in 1970, and make runs stages again if a file has a time in the future. The directory's name contains a digest of its
 content, so that two bundles are never unpacked into one directory: make would not notice the new files, since the times
 are equal. The tar is not compressed; for a slow connection to the board use `gzip` or `ssh -C`.
 """

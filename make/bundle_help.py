@@ -18,10 +18,10 @@ VARIABLES = {
 INPUTS_VARIABLES, STAGE_VARIABLES, POSE_VARIABLES = {"PREP"}, {"DATASET", "LIMIT", "SHARDS", "SHARD", "KEEP"}, {"FLIP"}
 WARNING = r"\*\*Warning: this model .*\*\*"
 TEXTS = {  # variable -> its text, where that of the Makefile is not correct on a board
-    "BACKEND": "onnxruntime or openvino for a .onnx file, ascend for an .om file",
+    "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "REFERENCE": "a metrics record; empty: the config's figure; config: this figure for any number of images",
+    "REFERENCE": "metrics record; config: published accuracy, for any images",
 }
 
 INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided

@@ -53,8 +53,9 @@ class Errors(list[OptionError]):
 
 
 class Options:
-    """The options of one call of make. `given`: on the command line or in the environment. Not a dataclass: the import
-    of dataclasses takes an eighth of the time of make/options.py, which each call of make runs."""
+    """The options of one call of make. `values`: {variable: value}; `given`: the variables that are set on the command
+    line or in the environment; `goals`: the targets. Not a dataclass: the import of dataclasses takes an eighth of the
+    time of make/options.py, which each call of make runs."""
 
     pose = False
     split = "val2017"  # the split of COCO that is evaluated
@@ -121,12 +122,16 @@ class Options:
     def error(self, name: str, why: str, hint: Optional[str] = None) -> OptionError:
         path = self.settings / f"{name}.mk"
         remembered = f" (remembered in {path})" if name not in self.given and path.is_file() else ""
-        return OptionError(f"{name}={self[name]}{remembered}: {why}", hint or (f"give {name}=" if remembered else None))
+        return OptionError(
+            f"{name}={self[name]}{remembered}: {why}", hint or (f"to forget it: rm {path}" if remembered else None)
+        )
 
     def format_error(self, name: str, expected: str) -> OptionError:
         """The error for a value that has the wrong format, with a hint what to give instead."""
         value, hint = self[name], None
-        if value != value.strip() and re.fullmatch(CHECKS[name].pattern, value.strip()):
+        if not value and name in self.given:
+            hint = f"give {name}={self.default(name)}" if name in ("WEIGHTS", "ONNX", "TS") else f"leave out {name}="
+        elif value != value.strip() and re.fullmatch(CHECKS[name].pattern, value.strip()):
             hint = f"without the blank: {name}={value.strip()}"
         elif name == "SOC" and value:
             hint = f"did you mean {cann.nearest_chip(value)}?"

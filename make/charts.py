@@ -202,8 +202,8 @@ def _scatter(figure: Any, axes: Any, x: str, series: Sequence[Series], log: bool
 
 
 def _scale(axes: Any, log: bool) -> None:
-    """Set the horizontal axis: it starts at 0, or is logarithmic with ticks such as 20; labels have room on the
-    right."""
+    """Set the horizontal axis: it starts at 0, or is logarithmic with ticks at 1, 2 and 5 times powers of 10. Labels
+    have room on the right."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     if log:

@@ -14,7 +14,7 @@ import hrnet
 from make.call import TORCH_BACKENDS, OptionError, Options, note
 
 JUDGING = {"eval", "gate", "merge", "cluster"}  # targets that print a verdict
-FIGURES = ("TOP1", "TOP5", "AP")  # keys of REFERENCE: published accuracy
+FIGURES = ("TOP1", "TOP5", "AP")  # keys of the config's section REFERENCE: published accuracy
 NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network of hrnet/nets
 
 
@@ -37,7 +37,7 @@ def values_of(key: str, text: str) -> list[str]:
 
 
 def is_above_zero(value: str) -> bool:
-    """Whether it is a number above 0; `hrnet.config` reports other values."""
+    """Whether it is a number above 0. A value that is not a number is reported later, by `hrnet.config`."""
     with contextlib.suppress(ValueError):
         return float(value) > 0
     return False

@@ -2,10 +2,10 @@
 
     RAY_ADDRESS=head:6379 make cluster MODEL=hrnet_w18 DATASET=/data/imagenet SHARDS=64
 
-Called by `make cluster` with the arguments of make.shards; `make merge` follows. The nodes need make, the packages and
-the images in the same directory. Code, config and model are sent as a bundle (make/bundle.py), and parts return through
-Ray. Each node runs `make part` in the unpacked bundle: one part at a time, or one on each NPU. Without RAY_ADDRESS a
-cluster on this machine is started.
+Called by `make cluster`, which then merges the parts; the arguments are those of make.shards and a few more. Each node
+needs make, the packages, and the images in the same directory as on this machine. Code, config and model are sent as a
+bundle (make/bundle.py), and parts return through Ray. Each node runs `make part` in the unpacked bundle: one part at a
+time, or one on each NPU. Without RAY_ADDRESS a cluster on this machine is started.
 
 Reads    what make.shards reads; on each node the images
 Writes   <parts>/<k>-of-<n>.json with the files beside it, each as soon as it arrives; data.json, for make
@@ -13,7 +13,7 @@ Locks    <parts>/cluster_lock
 Rejects  a node on which `make doctor` finds something missing, or whose code, packages or images differ
          (make/machine.py)
 Resumes  finished parts are kept, as in make.shards. A part that failed, or whose process or node died, is computed
-         again, on another node if there is one: three times in all (ATTEMPTS in make/schedule.py)
+         again, on another node if there is one; three attempts in all (ATTEMPTS in make/schedule.py)
 """
 
 from __future__ import annotations

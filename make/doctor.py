@@ -142,7 +142,9 @@ def check_clock(report: Report, call: Options) -> None:
     path = max(ahead, key=lambda each: ahead[each], default=None)
     if path is not None and ahead[path] > CLOCK:
         late = f"{ahead[path]:.0f} s in the future"
-        report.warn(f"{path}: its time is {late}, so make repeats work; set the clock or touch {path}")
+        report.warn(
+            f"{path}: its time is {late}, so every call of make runs stages again; set the clock or touch {path}"
+        )
 
 
 def check_disk(report: Report, call: Options, count: int, values: tuple[int, int], inputs: Path) -> None:
@@ -179,7 +181,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
         report.error(f"make: {make}, expected GNU make 4.2 or later")
     check_packages(report, needed_packages(call))
     check_tools(report, call, backend_why)
-    remembered = [f"{name}={value}" for name, value in call.remembered().items()]
+    remembered = [f"{name}={value}" for name, value in call.stored().items() if value and name in call.values]
     report.show("remembered", ", ".join(remembered) or "nothing")
     if call["OM"]:
         report.show("compiled", call["OM"])

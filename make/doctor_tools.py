@@ -22,6 +22,7 @@ from make.call import NPU_BACKENDS, OptionError, Options
 from make.npu_smi import chip_rows, full_name
 from make.packages import PACKAGES
 
+UNKNOWN = "unknown version"  # of a package whose module exists, but which pip does not list
 TIMEOUT = 60  # seconds; the first import of ais_bench is slow
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
@@ -55,13 +56,13 @@ class Report:
 
 
 def version_of(name: str, module: str) -> Optional[str]:
-    """A package's version, or `unknown version`, without importing the package; None if it is missing."""
+    """A package's version, or UNKNOWN, without importing the package; None if it is missing."""
     try:
         if importlib.util.find_spec(module) is None:
             return None
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "unknown version"
+        return UNKNOWN
 
 
 def ask(command: list[str]) -> tuple[bool, str]:
@@ -145,7 +146,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
     if not hrnet.BOARD:
         check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
-    how = "" if hrnet.BOARD else f"; if there is a C compiler: {PIP} install ."
+    how = "" if hrnet.BOARD else f"; if there is a C compiler: {PIP} install --no-deps -e ."
     report.show("resize", "in C (hrnet/_resample.c)" if compiled else f"Pillow (same pixels, slower){how}")
 
 
@@ -183,10 +184,13 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
         report.show(tool, shutil.which(tool) or "not on PATH")
     python = call["AIS_PYTHON"]
     works, answer = ask([python, "-c", "import ais_bench, aclruntime"])
+    found = f"found by {python}" if works else f"not found by {python}: {answer}"
+    problem = f"cannot import ais_bench ({answer})"
     backend, probe = call["BACKEND"], probe_ais_bench(python)
     if rejected := KINDS.get(probe.get("kind", "")) if probe.get("kind") != "missing" else None:
-        works, answer = False, f"{rejected}, in {probe['where']}; expected {OFFICIAL}"
-    report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
+        works, problem = False, f"{rejected} (expected {OFFICIAL}, found {probe['where']})"
+        found = f"not supported: {problem}"
+    report.show("ais_bench", found)
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"
         report.warn(f"AIS_PYTHON={python}: pkg_resources is missing, so ais_bench is slower or fails; {install}")
@@ -195,7 +199,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     names = check_chip(report, call)
     report.show("backend", f"{backend} ({backend_why})")
     if backend == "ascend" and not works:
-        report.error(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
+        report.error(f"AIS_PYTHON={python}: {problem}; give the interpreter that has ais_bench")
     if backend == "torch_aie" and not torch_aie:
         report.error("torch_aie: not installed; get it from Huawei, with its build of torch (it is not on PyPI)")
     if backend == "ascend" and call["PRECISION"] == "int8":

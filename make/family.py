@@ -216,7 +216,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         "--output", type=Path, required=True, help="record to write, .json, with table and charts beside it"
     )
     parser.add_argument("--bench", required=True, help="record of make bench, below build/MODEL")
-    parser.add_argument("--metrics", help="record of make eval, below build/MODEL; evaluates models with weights")
+    parser.add_argument(
+        "--metrics", help="record of make eval, below build/MODEL: also evaluate the models that have weights"
+    )
     parser.add_argument(
         "--set", dest="settings", type=setting, action="append", required=True, help="NAME=VALUE for make"
     )

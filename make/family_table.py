@@ -53,11 +53,11 @@ def table(entries: list[Entry], batches: list[str], about: str) -> str:
     if any(each.reference for each in entries):
         notes.append("\\* The published figure of the config's REFERENCE, not measured here.")
     if any(not each.row.weights_sha256 for each in entries):
-        notes.append("† Seeded weights, for speed only: weights/MODEL.pth is missing.")
+        notes.append("† Random weights from a fixed seed, for speed only: weights/MODEL.pth is missing.")
     if images := sorted({each.row.images for each in entries if not each.reference}):
         which = "Other accuracies" if any(each.reference for each in entries) else "Accuracies"
         notes.append(f"{which} were measured on {', '.join(map(str, images))} images.")
-    notes.append("GMACs are multiply-adds of one image; ms is the median time of a batch, without files.")
+    notes.append("GMACs are multiply-adds of one image; ms is the median time of a batch, without file I/O.")
     return f"{about}\n\n{markdown.table(head, rows, '---:')}\n" + "".join(f"{note}  \n" for note in notes)
 
 

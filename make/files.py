@@ -15,10 +15,9 @@ from hrnet.plain_images import find_plain_images
 from make.call import TORCH_BACKENDS, Errors, OptionError, Options
 
 FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
-# Targets that compute something from DATASET, and from a model
-EVALUATION = {"infer", "eval", "cluster", "gate", "show", "qps", "compare"}
-DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears", "train"}
-MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
+EVALUATION = {"infer", "eval", "cluster", "gate", "show", "qps", "compare"}  # targets that read DATASET and a model
+DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears", "train"}  # that read DATASET
+MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}  # that need a model
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
 METRICS_HINT = "give a record of make eval, such as build/<MODEL>/eval/<SET>/<TAG>.json"
@@ -49,6 +48,8 @@ def missing_files(options: Options, names: set[str]) -> Errors:
         needed = options[name] and name in names
         if name == "WEIGHTS" and ("weights" in options.goals or name not in known):
             needed = False  # a rule of the Makefile downloads it, or prints how to get it
+        if name in ("ONNX", "TS") and not options.differs_from_default(name):
+            needed = False  # a rule of the Makefile exports it
         if needed:
             with errors.collected():
                 check_exists(options, name)
@@ -56,9 +57,9 @@ def missing_files(options: Options, names: set[str]) -> Errors:
 
 
 def check_files(options: Options, dry_run: bool) -> None:
-    """Check that the files of this call exist, have the right format and match each other. Raises OptionError with all
-    files that do not exist, or else for the first error. In a dry run, DATASET and model files that are not given may
-    be missing, and the layout of DATASET is not checked."""
+    """Check that the files of this call exist, have the right format and match each other. Raises OptionError: one that
+    lists all missing files and the errors of REFERENCE, BASE and KEEP_FLOAT, or else one for the first error. In a dry
+    run, DATASET and model files that are not given may be missing, and the layout of DATASET is not checked."""
     downloads = "weights" in options.goals
     own = "WEIGHTS" not in options.given and options.differs_from_default("WEIGHTS")
     if downloads and own and options.downloadable:

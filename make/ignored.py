@@ -101,7 +101,7 @@ def ignored(options: Options) -> dict[str, str]:
         here = bundle_help.variables(not options["PREP"], options.pose) | {"CFG", "INPUT"}
         for name in sorted(given & set(CHECKS) - here):
             found.setdefault(name, ": nothing in this bundle uses it")
-    if not any("/" in goal for goal in goals):  # a product's own target may read any of them
+    if not any("/" in goal for goal in goals):  # a target that is a file, such as build/…/model.onnx, may read any
         why = f": make {' and make '.join(sorted(goals))} {'do' if len(goals) > 1 else 'does'} not use it"
         for name in sorted(given & set(CHECKS) - NOT_REMEMBERED - used):
             found.setdefault(name, why)

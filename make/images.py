@@ -86,8 +86,8 @@ def set_shards(options: Options) -> None:
         raise options.error("DEVICE", "each device needs a part", hint)
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and "compare" in options.goals:
-        why = "it needs all inputs and outputs in one directory"
-        raise OptionError(f"make compare: SHARDS={shards} is not supported, since {why}", "give SHARDS=1 LIMIT=1000")
+        why = "make compare needs all inputs and outputs in one directory"
+        raise options.error("SHARDS", why, "give SHARDS=1 LIMIT=1000")
     if shards != "1" and whole:
         raise options.error("SHARDS", f"make {whole[0]} does not compute parts", "use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:

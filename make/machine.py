@@ -17,8 +17,9 @@ from typing import Any, Optional
 
 from hrnet.cli import UserError, command, integer
 from hrnet.config import add_cfg_argument
+from hrnet.hints import install
 from hrnet.shards import shard
-from make.doctor_tools import version_of
+from make.doctor_tools import UNKNOWN, version_of
 from make.packages import PACKAGES
 
 STAGE_PACKAGES = ("numpy", "opencv-python-headless", "Pillow", "pycocotools", "simplejpeg")  # compute pixels or results
@@ -60,10 +61,15 @@ def check(node: str, folder: str, found: dict[str, Any], expected: dict[str, Any
     for name, wanted in expected.items():
         if found.get(name) == wanted:
             continue
-        hint = HINTS.get(name, f'pip install "{name}=={wanted}" there').format(folder=folder)
-        values = [None if value is None else str(value)[:16] for value in (wanted, found.get(name))]
+        if name in HINTS:
+            hint = HINTS[name].format(folder=folder)
+        elif wanted in (None, UNKNOWN):
+            hint = f"on this machine: {install(name, PACKAGES[name].extra)}"
+        else:
+            hint = f'pip install "{name}=={wanted}" there'
+        values = ["none" if value is None else str(value)[:16] for value in (wanted, found.get(name))]
         what = DIFFERENCES.get(name, f"another version of {name}")
-        raise UserError(what, where=node, expected=values[0], found=values[1] or "none", hint=hint)
+        raise UserError(what, where=node, expected=values[0], found=values[1], hint=hint)
 
 
 def read(output: str) -> dict[str, Any]:

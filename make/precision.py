@@ -3,8 +3,9 @@
     python -m make.precision --model demo_digits --build build --batch_size 16 \\
         --metrics build/demo_digits/eval/digits-float32 --output build/demo_digits/precision/digits-float32.json
 
-Called by `make precision`. Each row is a call of make with another PRECISION, on the CPU with onnxruntime and with
-OpenVINO if it is installed; other values are those that make remembers. Existing evaluations are not computed again.
+Called by `make precision`. Each row has another PRECISION. It is evaluated on the CPU by a call of make with
+onnxruntime, and by one with OpenVINO if that is installed; other values are those that make remembers. Existing
+evaluations are not computed again.
 
 Reads    the metrics and predictions that make eval writes, and the record of keep_float.search
 Writes   <output> (kind `precision`) and <name>.md
@@ -135,7 +136,7 @@ def table(rows: list[dict[str, Any]], backends: Sequence[str], search: dict[str,
     lines = []
     for row in rows:
         chosen = " (used by KEEP_FLOAT=auto)" if row["precision"] == f"int8-{search['method']}" else ""
-        kept = f" ({len(search['operators'])} of {search['candidates']} layers)" if row["keep_float"] else ""
+        kept = f" ({len(search['operators'])} of {search['candidates']} layers in float)" if row["keep_float"] else ""
         cells = [row["name"] + chosen + kept]
         for backend in backends:
             each = row["backends"].get(backend)
@@ -166,8 +167,8 @@ def run(args: argparse.Namespace) -> None:
     images = rows[0]["backends"][backends[0]]["images"]
     about = (
         f"{args.model}, {plural(images, 'image')} ({args.metrics.name}), batch {args.batch_size}; "
-        f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared with the first row. "
-        "images/s include file I/O, but not process starts.\n\n"
+        f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared "
+        f"with {rows[0]['name']} by {backends[0]}. images/s include file I/O, but not process starts.\n\n"
     )
     text = about + table(rows, backends, search, pose)
     if search["operators"]:

@@ -148,7 +148,7 @@ data/demo_people/annotations/person_keypoints_val2017.json: data/people.py data/
 
 PEER := $(PEERS)/$(if $(POSE),HigherHRNet-Human-Pose-Estimation,imagenet_torch_preprocess.py)
 bench-peers: $(if $(POSE),$(ONNX) $(MODEL_FILE)) ## compare speed with the original programs in PEERS
-	@test -e $(PEER) || { echo "PEERS=$(PEERS): no $(notdir $(PEER)) in it; the original programs are not part of this repository" >&2; exit 2; }
+	@test -e $(PEER) || { echo "PEERS=$(PEERS): no $(notdir $(PEER)) in it; docs/benchmarks.md#commands shows where to download the original programs" >&2; exit 2; }
 ifdef POSE
 	$(PYTHON) -m benchmarks.preprocess_pose_peer --peer $(PEER) --dataset $(DATASET)
 	$(PYTHON) -m benchmarks.pose_decode --peer $(PEER)
@@ -168,7 +168,7 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/codespell
 
 clean:                            ## remove products and remembered values of MODEL (CLEAN=all: also build/MODEL/train)
-	@$(if $(filter-out all,$(CLEAN)),$(error CLEAN=$(CLEAN): expected all or nothing))
+	@$(if $(filter-out all,$(CLEAN)),$(error CLEAN=$(CLEAN): expected all, or an empty value))
 	@$(if $(wildcard $(B)/*),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +; \
 	echo "removed the products and remembered values of MODEL=$(MODEL) in $(B)$(if $(filter all,$(CLEAN)),,$(if $(wildcard $(B)/train),; kept: $(B)/train))",:)
 

@@ -10,7 +10,7 @@ from make.call import TORCH_BACKENDS, OptionError, Options, float_operators, not
 
 BEFORE = ".settings_before."  # start of a directory's name; the rest is the process id of make
 
-# {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
+# {variable: the variables that override it}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
 # The variables that a target reads
 NETWORK, SOURCES = {"CFG", "WEIGHTS"}, {"CFG", "WEIGHTS", "ONNX", "TS"}
@@ -76,7 +76,7 @@ def note_remembered(options: Options, remembered: dict[str, str]) -> None:
 
 
 def is_forgotten(options: Options, name: str) -> bool:
-    """Whether prefer_given resets the file in `name`, since a given value would be hidden by it."""
+    """Whether prefer_given resets the remembered value of `name`, since it would hide a given value."""
     hidden = (other for other, others in HIDDEN_BY.items() if name in others)
     return name not in options.given and any(other in options.given and options[other] for other in hidden)
 
@@ -166,8 +166,8 @@ def _replace(path: Path, text: str, before: Path) -> None:
 
 
 def remove_unread(options: Options) -> None:
-    """Remove files of values that are not remembered. Older versions wrote GATE, MAX_REJECTED and, for an ONNX file,
-    WEIGHTS."""
+    """Remove the files of variables that make no longer remembers: older versions wrote GATE, MAX_REJECTED and, for an
+    ONNX file, WEIGHTS."""
     for path in sorted(options.settings.glob("*.mk")):
         if path.stem in options.not_remembered:
             try:

@@ -111,7 +111,7 @@ class CompiledModel:
     def read(model: AnyPath) -> CompiledModel:
         """Read the record beside `model`. Raises FormatError if it describes another file."""
         path = CompiledModel.record_path(model)
-        adopt = "make om TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
+        adopt = "make om OM= BACKEND=torchscript TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
         hint = f"if make om made the model: rm {model}; make om; if another tool made it: {adopt}{model}"
         content = read_record(path, "compiled", hint=hint)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")

@@ -18,8 +18,8 @@ class FamilyRow:
     gmacs: float
     params_m: float
     weights_sha256: Optional[str]  # None: seeded weights, for speed only
-    batch_ms: dict[str, float]  # batch size -> median time of a batch, without files
-    images_per_second: dict[str, float]  # batch size -> rate of the device, without files
+    batch_ms: dict[str, float]  # batch size -> median time of a batch, without file I/O
+    images_per_second: dict[str, float]  # batch size -> rate of the device, without file I/O
     tool: str
     top1: Optional[float] = None  # percent, as measured; None: not measured
     top5: Optional[float] = None

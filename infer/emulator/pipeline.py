@@ -2,7 +2,7 @@
 
 The number of threads is the runtime's `requests` + 1. Each thread has its own batch buffer, and a semaphore lets
 `requests` threads compute at the same time. Memory does not grow with the number of files. `run_pure` computes one
-batch repeatedly without files.
+batch repeatedly without file I/O.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _run_jobs(
 
 
 def run_pure(runtime: Runtime, batch: np.ndarray, loop: int) -> tuple[Times, list[np.ndarray]]:
-    """Compute one batch `loop` times without files; returns the times and the last outputs."""
+    """Compute one batch `loop` times without file I/O; returns the times and the last outputs."""
     outputs: dict[int, list[np.ndarray]] = {}
     times = run_batches(
         runtime, range(loop), lambda: lambda _: batch, lambda _, computed: outputs.__setitem__(0, computed)

@@ -205,6 +205,7 @@ def test_the_help_of_a_board_lists_what_works_there() -> None:
     sources = [ROOT / "Makefile", ROOT / "make/project.mk"]
     for preprocesses in (False, True):
         text = bundle_help.help_text(sources, {"PYTHON": "python3", "OM": "model/m.om"}, preprocesses, pose=True)
+        assert max(map(len, text.splitlines())) <= 100, "as make help of the host, if the paths are short"
         blocks = [[line.split()[0] for line in block.splitlines()] for block in text.split("\n\n")[1:]]
         assert set(blocks[0]) == set(bundle_help.target_names(preprocesses))
         stage, inputs = {"DATASET", "LIMIT", "SHARDS"} <= set(blocks[1]), "PREP" in blocks[1]

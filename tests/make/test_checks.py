@@ -58,6 +58,22 @@ def test_invalid_values_are_rejected(name: str, value: str) -> None:
     assert rejected(**{name: value}).startswith(f"{name}={value}: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("BUILD", "leave out BUILD="),
+        ("PYTHON", "leave out PYTHON="),
+        ("LOOP", "leave out LOOP="),
+        ("WEIGHTS", "give WEIGHTS=weights/net.pth"),
+        ("ONNX", "give ONNX=build/net/model.onnx"),
+    ],
+)
+def test_an_empty_value_that_is_not_allowed_gets_a_hint_that_works(name: str, hint: str) -> None:
+    assert rejected(**{name: ""}).endswith(f"; {hint}")
+    if name == "ONNX":  # make exports it, or downloads WEIGHTS
+        assert resolve(ONNX="build/net/model.onnx")["ONNX"] == "build/net/model.onnx"
+
+
 @pytest.mark.parametrize(("value", "near"), [("Acsend310P3", "310P3"), ("P3", "310P3"), ("v910B4", "910B4")])
 def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
     assert near in rejected(SOC=value).partition("did you mean ")[2]

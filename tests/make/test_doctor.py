@@ -50,6 +50,7 @@ def test_the_report_of_a_machine_without_an_npu(place: Path, capsys: pytest.Capt
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
     assert lines["resize"].startswith("in C" if COMPILED else "Pillow")
+    assert COMPILED or lines["resize"].endswith(" install --no-deps -e ."), "stages import hrnet of this directory"
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
     assert lines["ais_bench"] == "not found by python3: No such file or directory"
     assert lines["chip"] == "unknown without npu-smi"
@@ -66,13 +67,14 @@ def test_the_report_of_a_machine_with_an_npu(place: Path, capsys: pytest.Capture
     (place / "build/m/settings").mkdir(parents=True)
     (place / "build/m/settings/SOC.mk").write_text("SOC ?= Ascend310P3\n")
     (place / "build/m/settings/BATCH.mk").write_text("BATCH ?= 4\n")
+    (place / "build/m/settings/OM.mk").write_text("OM ?= my.om\n")  # this call has an empty OM=
     assert call(BATCH="4") == 0
     lines = report(capsys.readouterr().out)
     assert lines["atc"] == f"{place}/bin/atc"
     assert lines["ais_bench"] == "found by python3"
     assert lines["chip"] == "SOC=Ascend310P3 (OK), SOC=Ascend310P3 (Alarm)"
     assert lines["backend"] == "ascend (auto: atc is on PATH)"
-    assert lines["remembered"] == "BATCH=4, SOC=Ascend310P3"
+    assert lines["remembered"] == "BATCH=4, OM=my.om, SOC=Ascend310P3"
 
 
 def test_each_missing_requirement_is_reported_in_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +132,7 @@ def test_a_file_with_a_time_in_the_future_is_reported(place: Path, capsys: pytes
     os.utime("m.yaml", (later + 3600, later + 3600))
     assert call() == 0
     printed = "".join(capsys.readouterr())
-    assert "m.yaml: its time is 36" in printed and "touch m.yaml" in printed
+    assert "m.yaml: its time is 36" in printed and "every call of make" in printed and "touch m.yaml" in printed
 
 
 def test_free_disk_space_is_compared_with_the_needed_space(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -74,6 +74,18 @@ def test_the_first_difference_is_reported(
         machine.check("host (a)", "/tmp/x", {**here, name: value}, here)
     assert what in caught.value.what and hint in str(caught.value.hint)
     assert caught.value.expected == here[name][:16] and caught.value.found == (value or "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "there"),
+    [("pycocotools", None, "2.0.11"), ("opencv-python-headless", "unknown version", "4.14.0.94")],
+)
+def test_a_package_without_a_version_here_is_installed_here(name: str, here: Optional[str], there: str) -> None:
+    with pytest.raises(UserError) as caught:
+        machine.check("host (a)", "/tmp/x", {name: there}, {name: here})
+    assert (caught.value.expected, caught.value.found) == (str(here or "none")[:16], there)
+    hint = str(caught.value.hint)
+    assert hint.startswith("on this machine: ") and "pip install" in hint and "==" not in hint
 
 
 def test_a_missing_data_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

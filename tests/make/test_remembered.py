@@ -37,6 +37,18 @@ def other_data(checkout: Path) -> None:
     Path("record.json").write_text('{"kind": "metrics"}')
 
 
+def test_a_hint_for_a_remembered_value_works() -> None:
+    """An empty value, such as TUNE=, is not valid for most variables, so it cannot replace a remembered one."""
+    path = stored("TUNE", "aoe")
+    with pytest.raises(OptionError) as caught:
+        resolve(BACKEND="onnxruntime")
+    assert f"TUNE=aoe (remembered in {path}): " in str(caught.value) and str(caught.value).endswith(
+        f"; to forget it: rm {path}"
+    )
+    path.unlink()
+    assert resolve(BACKEND="onnxruntime")["TUNE"] == "none"
+
+
 @pytest.mark.parametrize("reference", ["config", "record.json"])
 @pytest.mark.parametrize("before", ["", "data/imagenet"])
 def test_a_reference_for_a_data_set_is_forgotten_with_it(
