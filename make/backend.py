@@ -82,7 +82,7 @@ def check_backend(options: Options) -> None:
         raise options.error("OM", f"BACKEND={backend} needs a {extension} file", hint)
     if model and Path(model).exists() and not Path(f"{model}.json").is_file():
         if backend in TORCH_BACKENDS:
-            hint = f"make om OM= TS={model}"
+            hint = f"make om OM= BACKEND={backend} TS={model}"
         else:
             source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
             hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
@@ -121,7 +121,7 @@ def check_python(options: Options) -> None:
     package = PACKAGE_OF.get(options["BACKEND"], "")
     new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again
     if package and new and options.goals & COMPUTING:
-        # Here, since most calls do not need it
+        # Imported here, since most calls do not need it
         import subprocess
 
         done = subprocess.run([python, "-c", f"import {package}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
