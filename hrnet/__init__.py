@@ -10,7 +10,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BOARD = os.path.isfile(os.path.join(ROOT, "bundle.mk"))  # an unpacked bundle of make bundle, which has no make setup
-VERSION = "give PYTHON=<an interpreter of Python 3.9 or later>"
+PYTHON_HINT = "give PYTHON=<an interpreter of Python 3.9 or later>"
 
 
 def how_to_install(program):  # type: ignore[no-untyped-def]
@@ -53,7 +53,7 @@ def exit_during_imports(number, frame):  # type: ignore[no-untyped-def]
 
 if sys.version_info < (3, 9):  # noqa: UP036, since make runs any PYTHON
     version = "{}.{}, expected 3.9 or later".format(*sys.version_info)
-    print(f"{sys.executable}: Python {version}; {VERSION}", file=sys.stderr)
+    print(f"{sys.executable}: Python {version}; {PYTHON_HINT}", file=sys.stderr)
     sys.exit(2)
 if sys.argv[:1] == ["-m"]:  # `python -m <stage>` imports its modules now
     sys.excepthook = report_import

@@ -32,7 +32,7 @@ def choose(sources: Iterable[str], count: int) -> set[str]:
     return set(heapq.nsmallest(count, sources, key=_rank))
 
 
-def find_training_images(root: Path, count: int) -> list[str]:
+def choose_training_images(root: Path, count: int) -> list[str]:
     """The `count` images below train/ with the smallest hashes, as paths relative to `root` in natural order, or all if
     there are fewer. Directories in train/ need not be classes. Files that Pillow does not recognise as images, and
     hidden ones, are skipped."""

@@ -48,7 +48,7 @@ def chip_name(text: str) -> str:
 
 def nearest_chip(text: str) -> str:
     """The most similar name in CHIPS."""
-    # Here, since few calls of make need it
+    # Imported here, since few calls of make need it
     import difflib
 
     by_lower = {known.lower(): known for known in CHIPS}

@@ -47,7 +47,7 @@ def config_path(model: str) -> Path:
 
 
 def add_cfg_argument(parser: argparse.ArgumentParser, default: Optional[str] = None) -> None:
-    """Add `--cfg`, which all scripts have; its value is the Path of a YAML file."""
+    """Add `--cfg`, with the same meaning in all scripts that have it; its value is the Path of a YAML file."""
     text = "model: a name in configs/, or the path of a YAML file" + (" (%(default)s)" if default else "")
     parser.add_argument("--cfg", type=config_path, required=default is None, default=default, help=text)
 
@@ -55,7 +55,7 @@ def add_cfg_argument(parser: argparse.ArgumentParser, default: Optional[str] = N
 def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
     """Read a model's YAML file. Missing keys get the defaults of the schema for its MODEL.NAME (classification if there
     is none). The result is frozen. `kinds`: values of MODEL.NAME that the caller accepts (default: all). `complete`:
-    for an ONNX classifier, require the values that `atc.classifier` reads from its file.
+    for an ONNX classifier, require the values that `atc.classifier` adds.
 
     Raises UserError if the file is missing, not a YAML mapping or of another kind, and for unknown keys, wrong types
     and invalid or inconsistent values.

@@ -25,6 +25,12 @@ MULTIPLE = 32  # pixels; height and width must be multiples of it: the last bran
 CROP = 0.875  # side of the crop, as a share of the resized short side: the usual value for ImageNet
 IMAGES = {"TOP1": "50000 for ImageNet's validation images", "AP": "5000 for COCO's val2017"}
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+# The only values with which people can be decoded: output1 has 17 heatmaps and 17 tag maps, output2 has 17 heatmaps
+DECODABLE: dict[str, Any] = {
+    "MODEL.TAG_PER_JOINT": True,
+    "MODEL.EXTRA.DECONV.NUM_DECONVS": 1,
+    "LOSS.WITH_AE_LOSS": [True, False],
+}
 
 
 class Rule(NamedTuple):
@@ -184,7 +190,7 @@ RULES: dict[str, Rule] = {
 KIND_RULES: dict[str, dict[str, Rule]] = {
     CLASSIFICATION: {"DATASET.FLIP": BOOLEAN},
     POSE: {},
-    ONNX: {  # the file contains these values, so that the config may leave them out
+    ONNX: {  # the config may leave these values out, since atc.classifier adds them
         "MODEL.NUM_CLASSES": Rule(lambda value: value == 0 or is_count(value), "a positive integer"),
         "MODEL.IMAGE_SIZE": Rule(
             lambda value: value == [] or is_list_of(is_count, value, 2), "2 positive integers, width and height"
@@ -213,6 +219,17 @@ def check_values(config: CfgNode, path: Path) -> None:
         _check_sizes(config, path)
         if config.MODEL.NUM_CLASSES:
             check_class_names(config, path)
+
+
+def check_decodable(config: CfgNode, path: AnyPath) -> None:
+    """Raise UserError if people cannot be decoded from the outputs of the network of the pose config `path`."""
+    values = dict(leaves(config))
+    for name, required in DECODABLE.items():
+        found = list(values[name]) if isinstance(required, list) else values[name]
+        if found != required:
+            hint = "only training and export support other values"
+            what = f"people cannot be decoded with this {name}"
+            raise UserError(what, where=path, expected=required, found=found, hint=hint)
 
 
 def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:

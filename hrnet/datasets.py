@@ -370,7 +370,8 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
 def _second_label(
     name: str, label: int, number: int, labels: Mapping[str, int], data: bytes, path: AnyPath
 ) -> FormatError:
-    """The error for a second label of an image, in line `number`; each line before it, if not empty, has one label."""
+    """The error for a second label of an image, in line `number`. The lines before it that are not empty have one label
+    each."""
     lines = enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape"), 1)
     first = [at for at, line in lines if line.strip()][list(labels).index(name)]
     file = shlex.quote(os.fspath(path))

@@ -1,6 +1,9 @@
-"""Values given to the call of make that started this script. make/remembered.py writes them before the first stage
-runs, and prepares the directory SETTINGS_BEFORE: NAME.mk is the file that was replaced, empty if there was none, and
-NAME.given is a copy of the new one. Uses only the standard library."""
+"""Keep or forget the values, such as WEIGHTS, that were given to the call of make that started this script.
+
+make/remembered.py writes each value to a file before the first stage runs. The environment variable SETTINGS_BEFORE is
+the path of a directory with two files for each value: WEIGHTS.mk is the file that was replaced (empty if there was
+none), WEIGHTS.given is a copy of the new one. Uses only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ _before: Optional[Path] = None  # until the values are kept or forgotten
 
 
 def begin() -> bool:
-    """Whether this script decides about the values. It takes SETTINGS_BEFORE out of the environment, so that the
-    processes that it starts do not decide too."""
+    """Whether this script is the first stage of the call, which decides if the values are kept. Removes SETTINGS_BEFORE
+    from the environment, so that the processes that it starts do not decide too."""
     global _before
     name = os.environ.pop("SETTINGS_BEFORE", "")
     if name:

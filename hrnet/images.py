@@ -129,8 +129,8 @@ def to_input(
 def alignment(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:
     """Center and scale that map an image of `width` x `height` pixels to an input of `size` (width, height).
 
-    center: the input's centre in the image, pixels; scale: width and height of the image area in the input, in units of
-    200 pixels.
+    center: the input's centre in the image, pixels; scale: width and height of the part of the image that the input
+    shows, in units of 200 pixels of the image.
     """
     center = [float(int(width / 2.0 + 0.5)), float(int(height / 2.0 + 0.5))]
     if width < height:

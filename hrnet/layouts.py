@@ -1,5 +1,6 @@
-"""The layout of a data set by its files and directories, without reading any of them. Uses only the standard library,
-since make checks DATASET before packages are installed. hrnet/datasets.py describes the layouts."""
+"""Recognise the layout of a data set by the names of its files and directories; images, labels and annotations are not
+read. Uses only the standard library, since make checks DATASET before packages are installed. hrnet/datasets.py
+describes the layouts."""
 
 from __future__ import annotations
 

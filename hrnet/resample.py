@@ -48,8 +48,8 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
 
 
 def columns_first(width: int, height: int, size: tuple[int, int]) -> bool:
-    """Whether Pillow 13 resizes columns before rows, which gives other rounding: the image loses more than twice as
-    many rows as columns."""
+    """Whether Pillow 13 resizes columns before rows, and so rounds differently than `_resample.c`. It does if the image
+    loses more than twice as many rows as columns."""
     return height > size[1] and height - size[1] > 2 * (width - size[0])
 
 

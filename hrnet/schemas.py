@@ -134,7 +134,7 @@ def _stage(modules: int, branches: int, block: str, blocks: list[int], channels:
 
 
 def _common() -> CfgNode:
-    """The keys that both kinds have."""
+    """The keys that classification and pose have."""
     schema = CfgNode()
     schema.WORKERS = 4  # image loading processes for each training process
     schema.PRINT_FREQ = 20  # steps between two lines of the training log
@@ -221,7 +221,7 @@ def pose() -> CfgNode:
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = POSE
     schema.MODEL.NUM_JOINTS = 17
-    schema.MODEL.TAG_PER_JOINT = True  # True: a tag map for each joint; False: one for all
+    schema.MODEL.TAG_PER_JOINT = True  # True: a tag map for each joint; False: one for all, which cannot be decoded
     extra = schema.MODEL.EXTRA = CfgNode()
     extra.STEM_INPLANES = 64
     schema.MODEL.PRETRAINED = ""  # as in classification
@@ -232,7 +232,7 @@ def pose() -> CfgNode:
     extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [32, 64, 128])
     extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [32, 64, 128, 256])
     extra.DECONV = CfgNode()
-    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution and adds an output
+    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution and adds an output; only 1 can be decoded
     extra.DECONV.NUM_CHANNELS = [32]
     extra.DECONV.KERNEL_SIZE = [4]  # 2, 3 or 4
     extra.DECONV.NUM_BASIC_BLOCKS = 4

@@ -31,6 +31,7 @@ MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f
 EXTENSIONS = {"gzip": "gz", "bzip2": "bz2", "xz": "xz", "zstd": "zst"}  # without one, the programs reject a file
 KINDS = {tarfile.LNKTYPE: "a hard link", tarfile.SYMTYPE: "a symbolic link", tarfile.GNUTYPE_SPARSE: "a sparse file"}
 NEW_COPY = "copy or download it again, or write it again with tar"
+NEW_TAR = "-C <directory of the images> -cf <name>.tar ."  # arguments of tar, for names relative to the directory
 
 
 class Member(NamedTuple):
@@ -142,7 +143,7 @@ def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples
         return
     if not info.isreg() or info.issparse():
         what = KINDS[tarfile.GNUTYPE_SPARSE] if info.issparse() else KINDS.get(info.type, "not a file")
-        hint = "write the tar again with: tar --hard-dereference -h"
+        hint = f"write it again: tar --hard-dereference -h {NEW_TAR}"
         raise FormatError(f"{name} is {what}", where=path, expected="a regular file", hint=hint)
     if key in (samples.images if image else samples.labels if ending == "cls" else samples.json_labels):
         found = f"{samples.images[key]} and {name}" if image else f"{name} twice"
@@ -174,7 +175,7 @@ def _normalise_name(name: str, path: AnyPath) -> str:
         clean = posixpath.normpath(name)
         if clean.startswith(("/", "../")) or clean == "..":
             what = "is absolute" if clean[0] == "/" else "is outside of the directory"
-            raise FormatError(f"member name {what}", where=path, found=name, hint="write the tar again with: tar -C")
+            raise FormatError(f"member name {what}", where=path, found=name, hint=f"write it again: tar {NEW_TAR}")
         name = clean
     if name.isascii():
         return name
@@ -235,7 +236,8 @@ def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
             hint = f"decompress it first: mv {quoted} {renamed} && {PROGRAMS[extension]} {renamed}"
         raise FormatError("compressed file", where=path, expected="a plain tar file", found=kind, hint=hint)
     if start.startswith(b"version https://git-lfs"):
-        hint = f"git lfs pull --include {os.path.basename(path)}"
+        folder, name = os.path.split(os.path.abspath(path))
+        hint = f"git -C {shlex.quote(folder)} lfs pull --include {shlex.quote(name)}"
         raise FormatError("not a tar file", where=path, found="a Git LFS pointer", hint=hint)
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         hint = "open it in a browser to see why the download failed, then download again"

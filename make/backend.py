@@ -84,7 +84,7 @@ def check_backend(options: Options) -> None:
         raise options.error("OM", f"BACKEND={backend} needs a {extension} file", hint)
     if model and Path(model).exists() and not Path(f"{model}.json").is_file():
         if backend in TORCH_BACKENDS:
-            hint = f"if make om did not compile it: make om OM= TS={model} BACKEND={backend}"
+            hint = f"if make om did not compile it: make om OM= BACKEND={backend} TS={model}"
         else:
             source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
             hint = f"write it: {options['PYTHON']} -m atc.adopt --om {model}{source}"
@@ -123,7 +123,7 @@ def check_python(options: Options) -> None:
     package = PACKAGE_OF.get(options["BACKEND"], "")
     new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again
     if package and new and options.goals & COMPUTING:
-        # Here, since most calls do not need it
+        # Imported here, since most calls do not need it
         import subprocess
 
         done = subprocess.run([python, "-c", f"import {package}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

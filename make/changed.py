@@ -104,7 +104,7 @@ def bundle_changed(options: Options, names: dict[str, str]) -> bool:
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
     if not path.is_file():
         return False
-    # Here, since most calls do not need it
+    # Imported here, since most calls do not need it
     import tarfile
 
     metrics = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"

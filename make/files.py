@@ -78,7 +78,7 @@ def check_files(options: Options, dry_run: bool) -> None:
         check_images(options)
     for name, known in KINDS.items():
         exists = name in options.given and name in used and Path(options[name]).exists()
-        if exists and (kind := recognise(options[name])) and kind.name not in known:
+        if exists and (kind := recognise(options[name], options["PYTHON"])) and kind.name not in known:
             raise options.error(name, f"not {known[0]}, but {kind.name}", hint_for_kind(options, name, kind))
     if not dry_run and "DATASET" in used and Path(options["DATASET"]).exists():
         check_dataset(options)

@@ -10,7 +10,7 @@ from hrnet.cli import first_few
 from make import bundle_help
 from make.call import NOT_REMEMBERED, TORCH_BACKENDS, Options, float_operators, note
 from make.checks import CHECKS
-from make.remembered import READ_BY, SWEEPS, used_names
+from make.remembered import EVALUATION, READ_BY, SWEEPS, used_names
 
 # Variables without effect if OM is set, unless `used_names` has them
 BEFORE_OM = ("WEIGHTS", "ONNX", "TS", "BATCH", "BATCHES", "PRECISION", "SOC", "TUNE", "ATC_FLAGS")
@@ -75,6 +75,9 @@ def ignored(options: Options) -> dict[str, str]:
         for other in hidden:
             if other in given and other not in used:
                 found.setdefault(other, f" because {name}={options[name]} is set")
+    other = "ONNX" if source == "TS" else "TS"
+    if other in given - used and any(other in READ_BY.get(goal, EVALUATION) for goal in goals):
+        found.setdefault(other, f": BACKEND={options['BACKEND']} uses {source}")
     if "FLIP" in given and not options.pose:
         found["FLIP"] = ": only pose models have a flip test"
     if options["OM"] and options["PREP"] and "INPUT" in given | set(options.remembered()):

@@ -61,7 +61,7 @@ def judge(
 def measured_reference(config: CfgNode) -> str:
     """The value of REFERENCE that measures a reference on the same images. The ONNX file of an ONNX classifier is its
     own reference, since it has no PyTorch network."""
-    # Here, since it imports yacs
+    # Imported here, since it imports yacs
     from hrnet.schemas import ONNX
 
     return "REFERENCE=onnx" if config.MODEL.NAME == ONNX else "REFERENCE=torch"

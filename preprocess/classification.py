@@ -118,7 +118,7 @@ def calibration_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """Images of --dataset to calibrate an int8 model, with nothing reported about the others."""
     root = args.dataset.parent if args.dataset.is_file() else root_of(args.dataset)
     classes, train = config.MODEL.NUM_CLASSES, root / calibration.TRAIN
-    training = dict.fromkeys(calibration.find_training_images(root, args.calibration), 0)
+    training = dict.fromkeys(calibration.choose_training_images(root, args.calibration), 0)
     dataset = Dataset(root, training, [], [], train) if training else find_images(args.dataset, classes)
     labels = choose_calibration(dataset.labels, args.calibration, dataset.index)
     labels, _ = choose_images(labels, args)

@@ -36,6 +36,7 @@ from yacs.config import CfgNode
 from hrnet import gears, images
 from hrnet.cli import UserError, command, first_few, plural
 from hrnet.config import add_cfg_argument, load_config
+from hrnet.config_checks import check_decodable
 from hrnet.datasets import CocoSet, files_sha256, find_coco
 from hrnet.gears import Gear
 from hrnet.io import tensor_names, tensors
@@ -193,8 +194,7 @@ def plain_images(args: argparse.Namespace, config: CfgNode) -> Selection:
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
     config = load_config(args.cfg, POSE)
-    if list(config.TEST.SCALE_FACTOR) != [1]:
-        raise UserError("unsupported TEST.SCALE_FACTOR", where=args.cfg, expected="[1]", found=config.TEST.SCALE_FACTOR)
+    check_decodable(config, args.cfg)
     if args.output_flip == args.output:
         raise UserError("--output and --output_flip are the same directory", where=args.output)
     short = gears.short_side(config.DATASET.INPUT_SIZE, args.cfg)

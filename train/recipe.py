@@ -90,7 +90,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def build(self) -> nn.Module:
-        """Build the network with upstream's random initialisation, from torch's seeded generator."""
+        """Build the network with upstream's random initialisation, from torch's generator; the caller seeds it."""
 
     @abc.abstractmethod
     def samples(self, dataset: Path, training: bool = True) -> Samples:

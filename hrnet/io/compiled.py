@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,7 +112,9 @@ class CompiledModel:
     def read(model: AnyPath) -> CompiledModel:
         """Read the record beside `model`. Raises FormatError if it describes another file."""
         path = CompiledModel.record_path(model)
-        adopt = "make om OM= BACKEND=torchscript TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
+        adopt = f"{sys.executable} -m atc.adopt --om "
+        if Path(model).suffix == ".ts":
+            adopt = "make om OM= BACKEND=<torchscript or torch_aie> TS="
         hint = f"if make om made the model: rm {model}; make om; if another tool made it: {adopt}{model}"
         content = read_record(path, "compiled", hint=hint)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")

@@ -190,7 +190,7 @@ def replacing_folder(path: AnyPath) -> Iterator[Path]:
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two directories atomically by Linux's renameat2. Returns False if the system or the disk cannot do
     it."""
-    # Here, as hashlib below: each call of make imports this module
+    # Imported here, as hashlib below, since each call of make imports this module
     import ctypes
 
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)

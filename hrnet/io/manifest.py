@@ -24,7 +24,8 @@ class InputImage:
     shape: list[int]  # of the input tensor, without the batch axis
     image_id: Optional[int] = None  # COCO's, or a number from 1; image_id, center and scale are None for classification
     center: Optional[list[float]] = None  # the input's centre in the source image, pixels
-    scale: Optional[list[float]] = None  # width and height of the image area in the input, in units of 200 pixels
+    # Width and height of the part of the source image that the input shows, in units of 200 pixels of the source image
+    scale: Optional[list[float]] = None
 
     def sides(self) -> tuple[int, int]:
         """Height and width of the input, pixels."""
@@ -48,7 +49,7 @@ class Manifest:
     flipped: bool = False  # the inputs are flipped
     shard: Optional[list[int]] = None  # [3, 16]: part 3 of 16; set together with the next two
     listed: Optional[int] = None  # number of images in all parts
-    list_sha256: Optional[str] = None  # of the paths and labels in all parts
+    list_sha256: Optional[str] = None  # of the paths and labels (COCO: ids and sizes) in all parts
     available: Optional[int] = None  # number of images in the data set, if this is a subset
 
     def labels(self) -> list[int]:

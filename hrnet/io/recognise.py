@@ -7,6 +7,7 @@ import contextlib
 import mmap
 import re
 import shlex
+import sys
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional
 
@@ -20,6 +21,7 @@ WEIGHTS = (CHECKPOINT, SAFETENSORS, PDPARAMS)  # kinds that hrnet/nets/checkpoin
 MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # at the start of files that torch.save wrote without a zip archive
 MAX_HEADER = 100_000_000  # bytes of a safetensors header; limit of the format
 SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".pdparams", ".onnx", ".ts")
+TS = "BACKEND=torchscript TS"  # without BACKEND, make ignores TS
 DOWNLOAD_AGAIN = "download it again, and compare its size with the published one"
 PADDLE = "StructuredToParameterName@@"  # an entry of each state dict that paddle.save wrote
 
@@ -49,11 +51,12 @@ class Kind(NamedTuple):
     hint: str
 
 
-def recognise(path: AnyPath) -> Optional[Kind]:
-    """The kind of a file or directory by its content; None if unknown. Does not raise for a damaged file."""
+def recognise(path: AnyPath, python: str = sys.executable) -> Optional[Kind]:
+    """The kind of a file or directory by its content; None if unknown. Does not raise for a damaged file. `python`: the
+    interpreter for commands in the hint, which may need torch."""
     path = Path(path)
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, python)
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:
@@ -96,7 +99,7 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _zip(path: Path) -> Kind:
-    # Here, since each call of make imports this module
+    # Imported here, since each call of make imports this module
     import zipfile
 
     try:
@@ -107,7 +110,7 @@ def _zip(path: Path) -> Kind:
         return Kind(f"a damaged zip archive ({cut})", DOWNLOAD_AGAIN)
     pure = [PurePosixPath(name) for name in names]
     if any("code" in name.parts[:-1] and name.suffix == ".py" for name in pure):
-        return Kind(TORCHSCRIPT, f"give TS={shlex.quote(str(path))}")
+        return Kind(TORCHSCRIPT, f"give {TS}={shlex.quote(str(path))}")
     if any(name.name == "data.pkl" for name in pure):
         return Kind(CHECKPOINT, "")
     if any(name.name in ("serialized_exported_program.json", "archive_format") for name in pure):
@@ -139,7 +142,7 @@ def _tar(path: Path, name: str) -> Optional[Kind]:
 
 def _archive(name: str, command: str, names: list[str]) -> Kind:
     inside = [each for each in names if each.endswith(SUFFIXES)]
-    variable = {".onnx": "ONNX", ".ts": "TS"}.get(PurePosixPath(inside[0]).suffix, "WEIGHTS") if inside else ""
+    variable = {".onnx": "ONNX", ".ts": TS}.get(PurePosixPath(inside[0]).suffix, "WEIGHTS") if inside else ""
     give = f", then give {variable}={shlex.quote(inside[0])}" if inside else ", and give the file in it"
     return Kind(f"{name} of {first_few(inside or names) or 'nothing'}", command + give)
 
@@ -172,13 +175,13 @@ def _text(path: Path, head: bytes) -> Optional[Kind]:
     return Kind(f"text that begins with {line!r}", f"read it to see why the download failed, then {DOWNLOAD_AGAIN}")
 
 
-def _folder(path: Path) -> Kind:
+def _folder(path: Path, python: str) -> Kind:
     for inner in (path, *sorted(entry for entry in path.iterdir() if entry.is_dir())):
         if (inner / "data.pkl").is_file():
             output = shlex.quote(f"{path.with_suffix('')}.repacked.pth")
-            return Kind("an unpacked checkpoint", f"python -m zipfile -c {output} {shlex.quote(str(inner))}")
+            return Kind("an unpacked checkpoint", f"{python} -m zipfile -c {output} {shlex.quote(str(inner))}")
     if (path / ".metadata").is_file() and any(path.glob("*.distcp")):
-        command = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+        command = f"{python} -m torch.distributed.checkpoint.format_utils dcp_to_torch"
         output = shlex.quote(f"{path.with_suffix('')}.single.pth")
         return Kind("a distributed checkpoint", f"{command} {shlex.quote(str(path))} {output}")
     inside = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(SUFFIXES))

@@ -41,11 +41,11 @@ DTYPES = {
 TORCH_DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 QUANTISED = {"QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}  # bytes of an element
-# Modules and names of objects that many checkpoints have besides the weights. They are not built, and not rejected.
-PLAIN_MODULES = frozenset(
+# Modules and names of objects that many checkpoints have besides the weights. They are accepted, but not built.
+ACCEPTED_MODULES = frozenset(
     ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 )
-PLAIN = frozenset(
+ACCEPTED = frozenset(
     (
         *(f"builtins.{name}" for name in ("bytearray", "bytes", "complex", "frozenset", "object", "range", "set")),
         *(f"builtins.{name}" for name in ("slice", "dict", "list", "tuple", "int", "float", "str", "bool")),
@@ -64,7 +64,7 @@ class StandIn:
     """Replaces an object that is not built. `parts`: all values that the pickle passes to it."""
 
     name = ""
-    plain = False
+    accepted = False  # whether the file may contain it
 
     def __new__(cls, *args: Any, **options: Any) -> StandIn:
         self = object.__new__(cls)
@@ -94,7 +94,7 @@ class StandIn:
 class Unusable(StandIn):
     """Replaces a tensor without plain values, such as a sparse one; `name`: its kind."""
 
-    plain = True
+    accepted = True
 
 
 class Mapping(dict[Any, Any]):
@@ -148,7 +148,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 def _subclass(rebuild: Any, kind: Any, args: Any, state: Any) -> Any:
     """A tensor with attributes of its own. `kind`: its class."""
-    return rebuild(*args) if isinstance(kind, type) and issubclass(kind, StandIn) and kind.plain else kind(args)
+    return rebuild(*args) if isinstance(kind, type) and issubclass(kind, StandIn) and kind.accepted else kind(args)
 
 
 def _device_tensor(data: Any, *_: Any) -> Any:
@@ -202,10 +202,10 @@ class Unpickler(pickle._Unpickler):  # a damaged file could make the one in C al
         if module == "torch" and name in TORCH_DTYPES:
             return TORCH_DTYPES[name]
         if full not in self.classes:
-            plain = full in PLAIN or module in PLAIN_MODULES
-            self.foreign = self.foreign or ("" if plain or full in UNUSABLE else full)
+            accepted = full in ACCEPTED or module in ACCEPTED_MODULES
+            self.foreign = self.foreign or ("" if accepted or full in UNUSABLE else full)
             base = Unusable if full in UNUSABLE else StandIn
-            values = {"name": UNUSABLE.get(full, full), "plain": plain or full in UNUSABLE}
+            values = {"name": UNUSABLE.get(full, full), "accepted": accepted or full in UNUSABLE}
             self.classes[full] = type("StandIn", (base,), values)
         return self.classes[full]
 
@@ -345,7 +345,7 @@ def resave(path: AnyPath, keys: Keys, weights_only: bool = True) -> str:
     content = f"torch.load({str(path)!r}, map_location='cpu', weights_only={weights_only}){inside}"
     code = f"import torch; torch.save({content}, {output!r})"
     quoted = shlex.quote(code) if SPECIAL.search(code) else f'"{code}"'
-    return f"python -c {quoted}"
+    return f"{sys.executable} -c {quoted}"
 
 
 def _code_error(path: Path, content: Any, name: str) -> UserError:

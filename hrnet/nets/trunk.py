@@ -205,7 +205,7 @@ class Trunk(nn.Module):
 
 
 def initialise(net: nn.Module) -> None:
-    """Upstream's initial weights: He-normal convolutions (fan out), from torch's seeded generator."""
+    """Upstream's initial weights: He-normal convolutions (fan out), from torch's generator; the caller seeds it."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

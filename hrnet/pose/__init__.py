@@ -1,1 +1,1 @@
-"""Decode HigherHRNet's heatmaps and tags to people: pure functions of numpy arrays, without files or torch."""
+"""Decode HigherHRNet's heatmaps and tags to people, and compute AP: functions of arrays, without files or torch."""

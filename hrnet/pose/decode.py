@@ -51,7 +51,7 @@ class People:
     """The people of one image, in the order in which the decoder found their first joints."""
 
     keypoints: np.ndarray  # float32 [P, 17, 3 + D]: x, y (pixels of the input), heatmap value 0..1, D tags (1 or 2)
-    scores: np.ndarray  # float32 [P]: mean heatmap value of all 17 joints, before missing joints are refined
+    scores: np.ndarray  # float32 [P]: mean heatmap value of all 17 joints, before `refine` searches for missing joints
 
 
 def decode(
@@ -103,7 +103,8 @@ def to_image(
     """Convert x and y of keypoints [P, 17, K], including the zeros of missing joints, to pixels of the image; a copy.
 
     size: width and height of the network's input; center: the input's centre in the image, pixels; scale: width and
-    height of the image area in the input, in units of 200 pixels. Both axes are scaled by the width's factor.
+    height of the part of the image that the input shows, in units of 200 pixels of the image. Both axes are scaled by
+    the width's factor.
     """
     width, height = size
     placed = keypoints.copy()

@@ -193,7 +193,7 @@ def grow(path: Path) -> None:
     path.write_bytes(path.read_bytes() + bytes(4))
 
 
-REMAKE = ("rm m.onnx; make om", "python -m atc.adopt --om m.onnx")
+REMAKE = ("rm m.onnx; make om", f"{sys.executable} -m atc.adopt --om m.onnx")
 BAD_INPUTS: dict[str, tuple[Callable[[Path], object], int]] = {
     "shorter": (lambda path: os.truncate(path, 188), 188),
     "longer": (grow, 196),

@@ -168,7 +168,7 @@ def test_a_sparse_member_is_rejected(tmp_path: Path) -> None:
         (b"", ("0 bytes",)),
         (b"x" * 511, ("511 bytes",)),
         (b"x" * 5000, ("damaged",)),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", ("Git LFS", "git lfs pull")),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", ("Git LFS", "lfs pull")),
         (b"\n <!DOCTYPE html><html>" + b" " * 600, ("HTML", "download")),
         (gzip.compress(b"x" * 9000, mtime=0), ("gzip", "gunzip")),
         (b"\x28\xb5\x2f\xfd" + b"x" * 600, ("zstd", "unzstd")),
@@ -181,6 +181,13 @@ def test_another_kind_of_file_is_rejected(data: bytes, parts: tuple[str, ...], t
     (tmp_path / "x.tar").write_bytes(data)
     line = error_of(tmp_path / "x.tar")
     assert all(part in line for part in ("x.tar", *parts)), line
+
+
+def test_the_hint_for_a_git_lfs_pointer_names_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    path = Path(tmp_path.name, "a b.tar")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert error_of(path).endswith(f"; git -C {tmp_path} lfs pull --include 'a b.tar'")
 
 
 def test_the_hint_for_a_compressed_tar_file_can_be_run(tmp_path: Path) -> None:

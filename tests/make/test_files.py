@@ -73,6 +73,14 @@ def test_two_sources_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is ignored" not in capsys.readouterr().err
 
 
+def test_a_source_of_other_backends_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.ts").touch()
+    resolve("om", TS="x.ts")
+    assert "TS=x.ts is ignored: BACKEND=onnxruntime uses ONNX\n" in capsys.readouterr().err
+    resolve("om", ONNX="x.onnx", BACKEND="torchscript")
+    assert "ONNX=x.onnx is ignored: BACKEND=torchscript uses TS\n" in capsys.readouterr().err
+
+
 def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     resolve(ONNX="x.onnx")
     assert "MODEL=net is the default" in capsys.readouterr().err
@@ -116,6 +124,14 @@ def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> Non
     Path("mine.yaml").write_text("MODEL: {}")
     line = rejected(**given)
     assert all(part in line for part in parts), line
+
+
+def test_a_command_in_a_hint_has_the_interpreter_of_the_stages() -> None:
+    """make/options.py runs with the system's python3, which may have no torch."""
+    Path("dcp").mkdir()
+    Path("dcp/.metadata").touch()
+    Path("dcp/__0_0.distcp").touch()
+    assert "; python3 -m torch.distributed." in rejected(WEIGHTS="dcp", PYTHON="python3")
 
 
 def test_missing_defaults_are_rejected_where_they_are_needed() -> None:

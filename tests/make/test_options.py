@@ -167,7 +167,7 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
         ("infer", {"OM": "my.onnx", "BACKEND": "ascend"}, ".om"),
         ("infer", {"OM": "my.onnx"}, "-m atc.adopt --om my.onnx"),
         ("infer", {"OM": "my.om"}, "-m atc.adopt --om my.om --model"),
-        ("infer", {"OM": "my.ts"}, "make om OM= TS=my.ts BACKEND=torchscript"),
+        ("infer", {"OM": "my.ts"}, "make om OM= BACKEND=torchscript TS=my.ts"),
         ("qps", {"OM": "whole.onnx"}, "OM="),
         ("bundle", {"BACKEND": "torchscript"}, "BACKEND=torchscript"),
         ("bundle", {"BUNDLE": "stage", "REFERENCE": "torch", "DATASET": "nowhere"}, "DATASET=nowhere"),

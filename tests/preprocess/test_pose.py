@@ -334,6 +334,14 @@ def test_an_image_too_long_for_opencv_is_rejected(tmp_path: Path, prep: Path) ->
     [
         (coco_sets.CONFIG.replace(str(GEARS), "[[64, 128]]"), ("images/val2017/10.jpg", "make gears")),
         (coco_sets.CONFIG + "TEST: {SCALE_FACTOR: [0.5, 1]}\n", ("TEST.SCALE_FACTOR", "[0.5, 1]")),
+        (
+            coco_sets.CONFIG.replace("higher_hrnet}", "higher_hrnet, TAG_PER_JOINT: false}"),
+            ("MODEL.TAG_PER_JOINT", "expected True, found False"),
+        ),
+        (
+            coco_sets.CONFIG + "LOSS: {WITH_AE_LOSS: [true, true]}\n",
+            ("LOSS.WITH_AE_LOSS", "expected [True, False], found [True, True]"),
+        ),
         (coco_sets.CONFIG.replace("64", "96"), ("DATASET.INPUT_SIZE", "96")),
         ("MODEL: {NAME: cls_hrnet}\n", ("MODEL.NAME", "cls_hrnet")),
     ],

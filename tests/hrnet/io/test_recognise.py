@@ -10,6 +10,7 @@ import lzma
 import os
 import shlex
 import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_other_zip_archives_are_recognised(tmp_path: Path) -> None:
 def test_exported_models_are_recognised(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
-    assert recognise(path) == (TORCHSCRIPT, f"give TS={path}")
+    assert recognise(path) == (TORCHSCRIPT, f"give BACKEND=torchscript TS={path}")
     onnx.save(model_of([onnx.helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 3]}, {"y": None}), path)
     assert recognise(path) == ("an ONNX file", f"give ONNX={path}")
 
@@ -153,10 +154,10 @@ def test_an_unpacked_folder_is_packed_by_the_hint(tmp_path: Path, inner: str, mo
         archive.extractall(tmp_path)
     folder = tmp_path / "it's"
     os.renames(tmp_path / top, folder / inner)
-    found = recognise(folder)
+    found = recognise(folder, python="py")
     assert found is not None and found.name == "an unpacked checkpoint"
     command = shlex.split(found.hint)
-    assert command[:4] == ["python", "-m", "zipfile", "-c"]
+    assert command[:4] == ["py", "-m", "zipfile", "-c"]
     zipfile.main(command[3:])
     packed = recognise(command[4])
     assert packed is not None and packed.name == CHECKPOINT
@@ -171,7 +172,8 @@ def test_other_folders_are_recognised(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(b"")
     (tmp_path / "__0_0.distcp").write_bytes(b"")
     found = recognise(tmp_path)
-    assert found is not None and found.name == "a distributed checkpoint" and "dcp_to_torch" in found.hint
+    assert found is not None and found.name == "a distributed checkpoint"
+    assert found.hint.startswith(f"{sys.executable} -m torch.distributed.") and "dcp_to_torch" in found.hint
 
 
 def test_a_list_of_weight_shards_is_recognised(tmp_path: Path) -> None:

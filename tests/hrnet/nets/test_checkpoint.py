@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,8 @@ def test_two_different_dictionaries_of_weights_are_rejected(
     error = error_of(net, path, {first: prefixed(state, prefixes[0]), second: prefixed(average, prefixes[1])})
     assert f"{first} and {second}" in error.what and "weights_only=True" in str(error.hint)
     for name, expected in ((first, state), (second, average)):
-        _, _, code = shlex.split(str(error.hint).split(": ", 1)[1].split(" or ")[name == second])
+        interpreter, _, code = shlex.split(str(error.hint).split(": ", 1)[1].split(" or ")[name == second])
+        assert interpreter == sys.executable
         exec(code)
         loaded(net, tmp_path / f"a.{name}.pth")
         assert equal(net, expected)

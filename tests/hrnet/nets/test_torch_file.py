@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import random
 import shlex
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -213,7 +214,7 @@ def test_the_hint_saves_the_weights_alone(tmp_path: Path, monkeypatch: pytest.Mo
     path = saved(tmp_path / "timm's.pth.tar", {"model": {"w": WEIGHT}, "args": argparse.Namespace(lr=0.1)})
     monkeypatch.chdir(tmp_path)
     python, option, code = shlex.split(str(error_of(path).hint).split(": ", 1)[1])
-    assert (python, option) == ("python", "-c")
+    assert (python, option) == (sys.executable, "-c")
     exec(code)
     assert torch.equal(torch_file.read(tmp_path / "timm's.pth.model.pth")["w"], WEIGHT)
 
