@@ -28,10 +28,10 @@ BATCHES      ?=#                              sizes for bench, qps, family, serv
 MODELS       ?=#                              report, family: names (family: all HRNet); not remembered
 LOOP         ?= 20#                           bench, family: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
-PRECISION    ?= default#                      of the model: fp16, fp32, int8, default (NPU: fp16)
+PRECISION    ?= default#                      model: fp16, fp32, int8, or default (fp16 on an NPU)
 KEEP_FLOAT   ?=#                              int8, fp16: auto, or a file of operators to keep in float
-CALIB        ?= 64#                           int8, KEEP_FLOAT=auto: number of calibration images
-SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
+CALIB        ?= 64#                           int8 or KEEP_FLOAT=auto: number of calibration images
+SOC          ?= Ascend310P3#                  chip name, as make doctor prints it
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)

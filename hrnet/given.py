@@ -17,8 +17,9 @@ _before: Optional[Path] = None  # until the values are kept or forgotten
 
 
 def begin() -> bool:
-    """Whether this script is the first stage of the call, which decides if the values are kept. Removes SETTINGS_BEFORE
-    from the environment, so that the processes that it starts do not decide too."""
+    """Whether make started this script, so that `settle` must be called. Only the first stage of the call decides if
+    the values are kept: it removes the directory, so `settle` has no effect in later stages. Removes SETTINGS_BEFORE
+    from the environment, so that the processes that this script starts do not decide too."""
     global _before
     name = os.environ.pop("SETTINGS_BEFORE", "")
     if name:

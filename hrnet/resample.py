@@ -47,9 +47,9 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
     return begin, (triangle / total[:, None] * ONE + 0.5).astype(np.int32)
 
 
-def columns_first(width: int, height: int, size: tuple[int, int]) -> bool:
-    """Whether Pillow 13 resizes columns before rows, and so rounds differently than `_resample.c`. It does if the image
-    loses more than twice as many rows as columns."""
+def height_first(width: int, height: int, size: tuple[int, int]) -> bool:
+    """Whether Pillow 13 changes the height before the width; `_resample.c` changes the width first, and so rounds
+    differently. Pillow does it if the height shrinks by more than twice as many pixels as the width."""
     return height > size[1] and height - size[1] > 2 * (width - size[0])
 
 
@@ -66,7 +66,7 @@ def resize_part(
     uint8 [height, width, 3]. Pixels outside of the resized image are black. interpolation: bilinear or bicubic."""
     inside = 0 <= left <= size[0] - width and 0 <= top <= size[1] - height
     compiled = COMPILED and interpolation == "bilinear"
-    if not compiled or not inside or columns_first(pixels.shape[1], pixels.shape[0], size):
+    if not compiled or not inside or height_first(pixels.shape[1], pixels.shape[0], size):
         resized = Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()])
         return np.asarray(resized.crop((left, top, left + width, top + height)))
     part = np.empty((height, width, 3), dtype=np.uint8)

@@ -41,7 +41,7 @@ def map_files(
                 results = pool.map(work, tasks, chunksize=at_once)  # starts the workers
             return list(progress(results, len(tasks), unit=unit))
     except BrokenProcessPool:
-        hint = "rerun, finished files are kept; if it happens again, run the stage's own command with fewer --workers"
+        hint = "rerun, finished files are kept; if it happens again, use fewer cores: taskset -c 0,1 <the same command>"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
 
 
@@ -63,7 +63,8 @@ def ignore_ctrl_c() -> None:
 
 
 def _pool(workers: int) -> Optional[ProcessPoolExecutor]:
-    # A forked worker inherits its parent's lock, so the lock is held until the worker has exited too.
+    # fork, so that a worker inherits the descriptor of the stage's lock file: the output directory stays locked until
+    # the last worker has exited too.
     context = multiprocessing.get_context("fork")
     try:
         return ProcessPoolExecutor(workers, context, initializer=_follow_parent)

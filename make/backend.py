@@ -30,7 +30,8 @@ ON_DEVICE = {
     "family",
     "doctor",
 }
-COMPUTING = ON_DEVICE - {"gate", "show", "doctor"}  # before these targets check_python imports the package of BACKEND
+# Before these targets run, check_python imports the package of BACKEND
+COMPUTING = ON_DEVICE - {"gate", "show", "doctor"}
 # {backend: its package}; the extra of pyproject.toml with this package has the same name
 PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}
 

@@ -242,8 +242,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"packed the model, {packed} and {len(files)} files into {args.output} ({size / 1e6:.1f} MB); on the board:")
     print(f"tar -xf {args.output.name} && cd {top} && cat README.md")
     if reason:
-        hint = in_call("make eval, here or on the board, judges it", os.environ)
-        print(f"warning: this model {reason}; {hint}", file=sys.stderr)
+        hint = in_call("; make eval, here or on the board, judges it", os.environ)
+        print(f"warning: this model {reason}{hint if reason == bundle_help.NOT_EVALUATED else ''}", file=sys.stderr)
 
 
 def setting(text: str) -> tuple[str, str]:

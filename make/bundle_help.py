@@ -55,10 +55,12 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     return "\n".join(lines) + "\n"
 
 
+NOT_EVALUATED = "was not evaluated where it was packed"
+
+
 def doubt(metrics: Optional[Path], model_sha256: object) -> str:
     """The end of a sentence that begins with `this model`: why a compiled model should not be trusted. Empty if its
     verdict in `metrics`, the host's metrics record, is a pass."""
-    nothing = "was not evaluated where it was packed"
     try:
         record = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}
         verdict = record["verdict"] if record["evaluated"]["model_sha256"] == model_sha256 else "of another model"
@@ -66,10 +68,10 @@ def doubt(metrics: Optional[Path], model_sha256: object) -> str:
             lost, allowed = record["drop"]["points"], record["gate"]["allowed_points"]
             return f"failed its gate where it was packed: a drop of {lost:.2f} points, {allowed:g} allowed"
         return {"pass": "", "not judged": f"was not judged where it was packed: {record.get('why')}"}.get(
-            verdict, nothing
+            verdict, NOT_EVALUATED
         )
     except (OSError, ValueError, LookupError, TypeError):
-        return nothing
+        return NOT_EVALUATED
 
 
 def warning(reason: str) -> str:

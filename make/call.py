@@ -85,7 +85,7 @@ class Options:
 
     @property
     def not_remembered(self) -> set[str]:
-        """The variables that are not remembered; make/settings.mk does not read NOT_REMEMBERED either."""
+        """The variables that are not remembered. make/settings.mk also skips the files of those in NOT_REMEMBERED."""
         return NOT_REMEMBERED | ({"WEIGHTS"} if self.onnx else set())
 
     def stored(self) -> dict[str, str]:

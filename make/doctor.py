@@ -3,8 +3,8 @@
     make doctor MODEL=hrnet_w18 DATASET=/data/imagenet
 
 It gets make's options from make/options.py (`--set NAME=value`) and writes no files. It runs `npu-smi info` and
-AIS_PYTHON with a time limit. It also works if packages are missing: it looks for them without an import, and then does
-not check the model.
+AIS_PYTHON with a time limit. It looks for packages without importing them. If a package that the config needs is
+missing, it does not check the checkpoint, the data set and the disk space.
 Exit 0 if the pipeline can run, else 2 with a line on stderr for each error. Warnings on stderr do not change
 the exit code.
 """
@@ -87,7 +87,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         if call.onnx and Path(call["ONNX"]).is_file():
             from atc.classifier import complete
     except ModuleNotFoundError as error:
-        report.show("model", f"not checked: {error.name} is missing")
+        report.show("model", f"checkpoint, data set and disk space not checked: {error.name} is missing")
         return
     from hrnet.cli import UserError
 

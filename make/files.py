@@ -17,7 +17,7 @@ from make.call import TORCH_BACKENDS, Errors, OptionError, Options
 FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
 EVALUATION = {"infer", "eval", "cluster", "gate", "show", "qps", "compare"}  # targets that read DATASET and a model
 DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears", "train"}  # that read DATASET
-MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}  # that need a model
+MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle", "serve"}  # that need a model
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
 METRICS_HINT = "give a record of make eval, such as build/<MODEL>/eval/<SET>/<TAG>.json"
@@ -57,9 +57,10 @@ def missing_files(options: Options, names: set[str]) -> Errors:
 
 
 def check_files(options: Options, dry_run: bool) -> None:
-    """Check that the files of this call exist, have the right format and match each other. Raises OptionError: one that
-    lists all missing files and the errors of REFERENCE, BASE and KEEP_FLOAT, or else one for the first error. In a dry
-    run, DATASET and model files that are not given may be missing, and the layout of DATASET is not checked."""
+    """Check that the files of this call exist, have the right format and match each other. Raises OptionError for all
+    missing files and the errors of REFERENCE, BASE and KEEP_FLOAT together. If there are none, the other checks run and
+    raise OptionError for their first error. In a dry run, DATASET and model files that are not given may be missing,
+    and the layout of DATASET is not checked."""
     downloads = "weights" in options.goals
     own = "WEIGHTS" not in options.given and options.differs_from_default("WEIGHTS")
     if downloads and own and options.downloadable:
@@ -136,12 +137,12 @@ def check_exists(options: Options, name: str) -> None:
         raise options.error(name, f"a link to {path.readlink()}, which is missing")
     folder = path.parent
     if not folder.is_dir():
-        raise options.error(name, f"no directory {folder}", other_build(options) or how_to_get(options, name))
+        raise options.error(name, f"no directory {folder}", other_build(options, name) or how_to_get(options, name))
     others = (
         each for each in folder.iterdir() if each.name[0] != "." and each.is_dir() == (name in ("DATASET", "PREP"))
     )
     near = nearest(path.name, (each.name for each in others))
-    hint = f"did you mean {name}={folder / near}?" if near else other_build(options) or how_to_get(options, name)
+    hint = f"did you mean {name}={folder / near}?" if near else other_build(options, name) or how_to_get(options, name)
     raise options.error(name, "no such file or directory", hint)
 
 
@@ -161,8 +162,11 @@ def how_to_get(options: Options, name: str) -> str:
     }[name]
 
 
-def other_build(options: Options) -> str:
-    """A hint if there are results of the model in another output directory, such as that of make demo."""
+def other_build(options: Options, name: str) -> str:
+    """A hint if there are results of the model in another output directory, such as that of make demo; empty if the
+    variable `name` is given, since BUILD does not change its path."""
+    if name in options.given:
+        return ""
     build, model = Path(options["BUILD"]), options["MODEL"]
     places = [*sorted(build.glob(f"*/{model}/settings")), build.parent / model / "settings"]
     if options.settings.exists() or not places[0].exists():

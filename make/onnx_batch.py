@@ -50,7 +50,7 @@ def _batch(data: mmap.mmap) -> int:
 
 
 def _spans(data: mmap.mmap, inside: Span, number: int) -> list[Span]:
-    """Where the fields `number` of a message are."""
+    """The positions of the fields of a message whose field number is `number`."""
     return [span for found, span in _fields(data, inside) if found == number and isinstance(span, tuple)]
 
 

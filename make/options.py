@@ -48,7 +48,7 @@ DEMOS = ("demo_digits", "demo_pose")
 # make splits the output of this script at spaces, which these values may contain; make already has them
 UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
-# build/MODEL contains at least one of these; make clean rejects a directory that contains none
+# build/MODEL contains at least one of these (build/family: <BENCH>/rows); make clean rejects a directory without them
 PRODUCTS = re.compile(
     r"settings|prep|om|out|eval|train|int8|predict|reference|gears\.yaml|\.?model\..*|\.settings_before.*"
 )
@@ -178,7 +178,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")
         present = os.listdir(options.folder) if options.folder.is_dir() else []
-        if present and not any(map(PRODUCTS.fullmatch, present)):
+        family = options["MODEL"] == FAMILY and any(options.folder.glob("*/rows"))
+        if present and not family and not any(map(PRODUCTS.fullmatch, present)):
             what = f"make clean: no stage has written {options.folder}"
             raise OptionError(f"{what} (found {first_few(sorted(present))})", "remove it yourself, or give BUILD=")
         if not present:

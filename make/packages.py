@@ -1,5 +1,6 @@
 """The packages that make doctor checks, and which of them a call of make needs; standard library only. It does not
-check those that only make report, make serve or make cluster needs: these targets report a missing package."""
+check those that only make family, make report, make serve or make cluster needs: these targets report a missing
+package."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
         --metrics build/demo_digits/eval/digits-float32 --output build/demo_digits/precision/digits-float32.json
 
 Called by `make precision`. Each row has another PRECISION. It is evaluated on the CPU by a call of make with
-onnxruntime, and by one with OpenVINO if that is installed; other values are those that make remembers. Existing
-evaluations are not computed again.
+onnxruntime, and by one with OpenVINO if that is installed (not fp16, which OpenVINO would compute in float32). Other
+values are those that make remembers. Existing evaluations are not computed again.
 
 Reads    the metrics and predictions that make eval writes, and the record of keep_float.search
 Writes   <output> (kind `precision`) and <name>.md

@@ -37,7 +37,8 @@ READ_BY["qps"] = EVALUATION - {"BATCH"}
 READ_BY["bundle"] = EVALUATION | {"BUNDLE"}
 READ_BY["serve"] = EVALUATION - {"REFERENCE"}
 READ_BY["reference"] = EVALUATION - COMPILER - {"AIS_PYTHON"}
-OF_ROWS = {"PRECISION", "KEEP_FLOAT", "TUNE", "OM", "BACKEND", "DEVICE", "AIS_PYTHON"}  # set by make/precision.py
+# Set by make/precision.py for each row; AIS_PYTHON has no effect, since no row runs ais_bench
+OF_ROWS = {"PRECISION", "KEEP_FLOAT", "TUNE", "OM", "BACKEND", "DEVICE", "AIS_PYTHON"}
 READ_BY["precision"] = EVALUATION - OF_ROWS | {"CALIB"}
 READ_BY["family"] = RUN - SOURCES - {"OM"} | {"DATASET", "LIMIT", "SHARDS", "LOOP"}
 

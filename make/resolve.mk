@@ -14,7 +14,8 @@ export MODEL# also for CFG=path/mine.yaml: hints of stages contain MODEL
 export SETTINGS_BEFORE# the first stage needs it to forget the values of this call if it exits with 2: hrnet/given.py
 # Files of remembered values that this call changes; the function `set` of the Makefile makes products depend on such files
 override STALE := $(subst $(comma), ,$(STALE))
-# Variables whose values are stored in a bundle. Others, such as PRECISION, have no effect there: the model is already compiled.
+# Variables whose values are stored in a bundle. PRECISION and other options of the compiler have no effect there, since the model is already
+# compiled; AIS_PYTHON and others depend on the board.
 BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP $(if $(PACK_INPUTS),,SHARDS) GATE,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
 # REFERENCE=torch or onnx: what make reference measures, and the code that measures it
 TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))

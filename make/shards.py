@@ -260,11 +260,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
     parser.add_argument("--device", dest="devices", type=devices, default=["0"], help="one id, or several: 0,1")
     parser.add_argument("--keep", action="store_true", help="keep the inputs and outputs")
-    for name in ("preprocess", "infer", "evaluate"):
-        parser.add_argument(
-            f"--{name}", required=True, help="command; may contain {work}, {shard}, {device}, {part} and {reference}"
-        )
-    parser.add_argument("--reference", default="", help="command that computes the reference of a part")
+    parser.add_argument("--preprocess", required=True, help="command; may contain {work} and {shard}")
+    more = "command; may contain {work}, {shard}, {device}, {part} and {reference}"
+    for name in ("infer", "evaluate"):
+        parser.add_argument(f"--{name}", required=True, help=more)
+    parser.add_argument("--reference", default="", help=f"{more}; it computes the reference of a part")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

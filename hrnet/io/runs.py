@@ -53,7 +53,7 @@ class BenchRow:
     image_ms: float  # 1000 / device_images_per_second; benchmark.x86_64 calls it ave_latency
     card_images_per_second: Optional[float]  # only for Ascend310, whose card has four devices
     batch_ms: dict[str, float]  # median, percentile(99%), mean, count; one batch at a time
-    images: int  # this and the next two: from input files to output files
+    images: int  # this and the next two: of a run with file I/O, from input files to output files
     seconds: float
     images_per_second: float
     gear: Optional[list[int]] = None  # height and width

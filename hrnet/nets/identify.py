@@ -26,7 +26,7 @@ def models_of(state: Mapping[str, Any]) -> list[str]:
         if shapes.get(WIDTH, [0])[0] != config.MODEL.EXTRA.STAGE2.NUM_CHANNELS[0]:
             continue
         with torch.device("meta"):
-            # Without initial weights, for which the meta device would import torch's compiler
+            # Not build(): to set initial weights on the meta device, torch would import its compiler
             is_pose = config.MODEL.NAME == POSE
             net = pose.PoseNet(config) if is_pose else classification.ClassificationNet(config.MODEL)
             wanted = shapes_of(net.state_dict())

@@ -176,8 +176,9 @@ class Trunk(nn.Module):
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
         """Change each branch to the next stage's width, and add a branch that is computed from the last one before it.
 
-        Upstream also computes each changed branch from the last one. This gives the same result for all published
-        models: transition1 has only one branch to change, transition2 and transition3 change none.
+        Upstream differs: it computes not only the new branch, but also each changed branch from the last one; here a
+        changed branch is computed from itself. The result is the same for all published models: transition1 has only
+        one branch to change, transition2 and transition3 change none.
         """
         kept: list[nn.Module] = [
             nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, 3, relu=True)

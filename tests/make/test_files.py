@@ -73,6 +73,16 @@ def test_two_sources_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is ignored" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("goal", ["infer", "serve"])
+def test_a_model_that_is_gone_is_reported_with_what_helps(goal: str) -> None:
+    """BUILD changes the default path of a model, not a given one."""
+    Path("build/old/net/settings").mkdir(parents=True)
+    hint = "no such file or directory; to compile a model, give an empty OM="
+    assert error(goal, OM="gone.onnx", GATE="none") == f"OM=gone.onnx: {hint}"
+    place = remembered("OM", "gone.onnx")
+    assert error(goal, GATE="none") == f"OM=gone.onnx (remembered in {place}): {hint}"
+
+
 def test_a_source_of_other_backends_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
     Path("x.ts").touch()
     resolve("om", TS="x.ts")

@@ -258,6 +258,8 @@ def test_clean_removes_no_directory_that_no_stage_has_written() -> None:
     assert "no stage has written build/net (found thesis.txt)" in caught.value.what
     Path("build/net/settings").mkdir()
     assert resolve("clean") == {}
+    Path("build/family/onnxruntime-fp32-dev0/rows").mkdir(parents=True)
+    assert resolve("clean", MODEL="family") == {}
 
 
 def test_a_dry_run_writes_nothing() -> None:
