@@ -3,9 +3,9 @@
     python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads    --model; with --quantized also that file and its record; --cfg: INPUT.GEARS and, for uint8, INPUT.MEAN and STD.
-         A file that was exported with another config, or a classifier with another image size or number of classes,
-         is rejected
+Reads    --model; the int8 model --quantized and its record, if given; --cfg: INPUT.GEARS and, for uint8, INPUT.MEAN
+         and STD. A file that was exported with another config, or a classifier with another image size or number of
+         classes, is rejected
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
          `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears or for a chip without AIPP
 Locks    `<output>_lock` until the tool has ended

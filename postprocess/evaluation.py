@@ -152,7 +152,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
 
 
 def crowd(people: int) -> str:
-    """The group of images with as many people: `1`, `2`, `3-4`, `5-8` or `9+`."""
+    """The group for an image with this number of people: `1`, `2`, `3-4`, `5-8` or `9+`."""
     return next((name for name, most in CROWDS.items() if people <= most), "9+")
 
 

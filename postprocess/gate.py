@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 NOT_JUDGED = 3  # exit code
 FEW_IMAGES = 1000  # with fewer images, one image is more than a tenth of a point
-COMPARED = 1000  # LIMIT of the make compare command after a run in parts (SHARDS), which make compare does not support
+# make compare does not support parts: after a run in parts, next_step prints it with SHARDS=1 and this LIMIT
+COMPARED = 1000
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 

@@ -1,5 +1,5 @@
-"""Read the logits of a classifier from its output files, one per image. Files in the usual form are read about five
-times as fast as by hrnet/io/tensors.py; all other files are read or rejected by hrnet/io/tensors.py.
+"""Read the logits of a classifier from its output files, one per image. Files in the usual form are read faster
+than by hrnet/io/tensors.py; all other files are read or rejected by hrnet/io/tensors.py.
 """
 
 from __future__ import annotations

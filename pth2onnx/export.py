@@ -1,7 +1,8 @@
 """Shared by the exporters: write a network as ONNX or TorchScript, compare its outputs with PyTorch's, then move the
 file and its record to their final names.
 
-The ONNX file is written by torch.onnx's tracing exporter, since the newer exporter always writes opset 18.
+The ONNX file is written by torch.onnx's tracing exporter: if opset 11 is requested, the newer exporter fails to convert
+these networks and writes opset 18.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ Writes   the ONNX file: input `input` float32 [batch, 3, H, W], outputs `output1
     python -m pth2onnx.pose --cfg higher_hrnet_w32_512 --weights weights/higher_hrnet_w32_512.pth \\
         --output build/higher_hrnet_w32_512/model.onnx
 
-The comparison uses the first, the middle and the last gear of the config, and a batch of two images. `--onnx_path`, an
-alias of `--output`, and the default config come from the model zoo's HigherHRNet_pth2onnx.py.
+The comparison uses the first, the middle and the last gear of the config (without gears: a portrait, a square and a
+landscape size), and a batch of two images. `--onnx_path`, an alias of `--output`, and the default config come from the
+model zoo's HigherHRNet_pth2onnx.py.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
             quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
             return onnx.load(target)
     except Exception as error:  # the exceptions of both libraries have no common base class
-        raise UserError(f"cannot be prepared for int8: {' '.join(str(error).split())}") from None
+        raise UserError(f"the model cannot be prepared for int8: {' '.join(str(error).split())}") from None
 
 
 def float_tensors(model: onnx.ModelProto) -> list[str]:

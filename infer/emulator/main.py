@@ -8,8 +8,8 @@ Reads    a model compiled by the emulator of atc or by pth2onnx.static; the .bin
          order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json
 Pure     without --input one batch of --pure_data_type is computed --loop times; its outputs are pure_infer_data_<k>
-Exits    0 done; 2 for an error before the model is loaded, such as a wrong path or a runtime that is not installed; 1
-         for a later error, also for a --dymDims that the model does not support
+Exits    0 done; 2 for an error before loading of the model begins, such as a wrong path or a runtime that is not
+         installed; 1 for a damaged model and every later error, also for a --dymDims that the model does not support
 
 Emulates ais_bench 0.0.2, https://gitee.com/ascend/tools. Differences: an .npy with a wrong dtype is rejected (ais_bench
 checks only the number of bytes), the summary has two more keys, `host_seconds` and `runtime`, and batches are computed
