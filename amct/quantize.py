@@ -71,7 +71,7 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
     shape = amct_rules.dims(value)
     gears = shape[2:] == [None, None] and shape[1] is not None
     if len(shape) != 4 or (None in shape[1:] and not gears):
-        expected = "[N, C, H, W] with fixed C, H and W"
+        expected = "[N, C, H, W] with fixed C, H and W" + ("" if backend == "ascend" else ", or both H and W dynamic")
         raise UserError("cannot be quantized", where=model, expected=expected, found=shape)
     if gears and backend == "ascend":
         hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss of accuracy"

@@ -239,7 +239,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="ONNX file to read")
     parser.add_argument("--output", type=Path, required=True, help="compiled model to write (.om or .onnx)")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="static batch size (%(default)s)")
-    text = "uint8: the model normalises pixels (%(default)s)"
+    text = "uint8: the model normalises pixels (default: %(default)s)"
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
     text = "chip: Ascend followed by the name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)

@@ -1,9 +1,9 @@
 """The flags in ATC_FLAGS, which are passed to atc, such as `--op_select_implmode=high_precision`.
 
-Flags that have a make variable or config key of their own are rejected (OWN); but --precision_mode, --precision_mode_v2
-and --keep_dtype are rejected only if PRECISION or KEEP_FLOAT is given too. Flags that change the model's inputs or the
-files that atc writes are rejected, because they would make the model's record wrong. Paths are relative to the current
-directory; since atc runs in another directory, they are converted. Everything else is passed unchanged.
+Flags that this project sets itself are rejected (OWN); but --precision_mode, --precision_mode_v2 and --keep_dtype are
+rejected only if PRECISION or KEEP_FLOAT is given too. Flags that change the model's inputs or the files that atc writes
+are rejected, because they would make the model's record wrong. Paths are relative to the current directory; since atc
+runs in another directory, they are converted. Everything else is passed unchanged.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def check_precision(words: Sequence[str], precision: str) -> None:
     """Raise UserError if both PRECISION and ATC_FLAGS set the precision."""
     given = [word for word in words if _name(word) in PRECISION_FLAGS]
     if given and precision != "default":
-        hint = "give PRECISION=default, or remove the flag from ATC_FLAGS"
+        hint = "remove the flag from ATC_FLAGS, or (only with BACKEND=ascend) give PRECISION=default"
         raise UserError(f"both {given[0]} in ATC_FLAGS and PRECISION={precision} are given", hint=hint)
 
 

@@ -50,9 +50,9 @@ CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_ver
 
 
 def find_hint(lines: Iterable[str]) -> Optional[str]:
-    """The hint as `E10016: hint`: of the error codes in ATC's last lines, the first one that HINTS contains is used.
-    For a rejected chip the hint is the most similar name in CHIPS, if that is another one. Newer versions print the
-    process id after the code: `E10016: [PID: 7] <time> Op name ...`."""
+    """The hint for ATC's last lines: of the error codes in them, the first one that HINTS contains, as `E10016: hint`.
+    For a rejected chip: the most similar name in CHIPS or, if that is the rejected name itself, to compare SOC. Newer
+    versions print the process id after the code: `E10016: [PID: 7] <time> Op name ...`."""
     lines = list(lines)
     for line in lines:
         if rejected := CHIP_VALUE.search(line):

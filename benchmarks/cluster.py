@@ -94,7 +94,7 @@ def run(images: int, shards: list[int], repeat: int, merge: int, part_images: in
         for count in shards:
             alone, cluster = (statistics.median(values) for values in zip(*(each[count] for each in rounds)))
             over[count] = cluster - alone
-            figures = f"make part alone {alone:.1f} s, make cluster {cluster:.1f} s"
+            figures = f"make part alone {alone:.1f} s, make cluster without its merge {cluster:.1f} s"
             print(f"{count} parts: {figures}, {over[count] / count:.2f} s more for each part, start-up included")
         if len(over) > 1:
             few, many = min(over), max(over)

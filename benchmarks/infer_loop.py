@@ -176,7 +176,7 @@ def run_gears(names: list[str], model: Path, baseline: Path, folder: Path, count
             for at, what in enumerate(("with start", "without")):
                 ratio = statistics.median(loop[at] / each[at] for loop, each in zip(measured["plain loop"], mine))
                 seconds = statistics.median(each[at] for each in mine) / images
-                texts.append(f"{what} {seconds:6.3f} s/image, {ratio:5.2f} x plain loop")
+                texts.append(f"{what} {seconds:6.3f} s/image, speed {ratio:5.2f} x plain loop")
             print(f"{name:24}  {';  '.join(texts)}")
 
 

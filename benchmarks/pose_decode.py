@@ -55,7 +55,7 @@ def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs
     ratio = statistics.median(peer / own for peer, own in zip(seconds["theirs"], seconds["ours"]))
     peer, own = (1000 * statistics.median(seconds[name]) / len(drawn) for name in seconds)
     steps = ", ".join(f"{step} {timings[step] / (rounds + 1) / len(drawn):.1f}" for step in STEPS)
-    print(f"{count:3} people: {own:6.1f} ms ({steps}), upstream {peer:7.1f} ms, {ratio:5.1f} x upstream")
+    print(f"{count:3} people: {own:6.1f} ms ({steps}), upstream {peer:7.1f} ms, speed {ratio:5.1f} x upstream")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -10,9 +10,9 @@ Writes   a bare float32 state dict
 With only random weights the logits reach 1e8 and all images get the same class, so parity and fp16 results mean
 nothing. After calibration the values of each layer have the scale of a trained network. The mean of the logits is
 subtracted, so that the predicted class depends on the image. For pose models the channels of the last layers are
-combined and scaled so that decoding finds people: all joints get nearly the same heatmap and the same tag map, chosen
-so that its mean varies little between images, and peaks exceed TEST.DETECTION_THRESHOLD. These people do not
-correspond to people in the images.
+combined and scaled so that decoding finds people: all joints get nearly the same heatmap and nearly the same tag map.
+Both are chosen so that their mean varies little between images; the heatmap's peaks exceed TEST.DETECTION_THRESHOLD.
+These people do not correspond to people in the images.
 
 Weights: He et al., https://arxiv.org/abs/1502.01852. Calibration: mean and variance of each layer's input, averaged
 over batches, as torch.nn.BatchNorm2d does with momentum None.

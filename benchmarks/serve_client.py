@@ -49,7 +49,7 @@ def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) ->
     """Send `requests` in turn by `clients` connections for `seconds`, then wait for the last answers, so that no work
     is left for a later measurement. Returns the responses per second and the latency of each in seconds.
 
-    The rate is that between two responses: the last one in the first fifth of `seconds`, and the last one within
+    The rate is measured from the last response in the first fifth of `seconds` to the last response within
     `seconds`. At both times requests are being computed, so the unfinished ones at the end are balanced by those at the
     start. Raises WorkFailed if there are no such responses."""
     selector = selectors.DefaultSelector()

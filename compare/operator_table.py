@@ -22,8 +22,10 @@ def table(operators: list[Operator], count: int) -> Table:
     if not shown:
         return Table(f"All {len(operators)} operators compute the same values as in the ONNX file", (), ())
     by = "own error" if shown[0].own_error is not None else "error after"
-    by = f"overflow, then by {by}" if shown[0].own_overflow else by
-    return Table(f"Worst {len(shown)} of {len(operators)} operators, by {by}", HEAD, [row(each) for each in shown])
+    title = f"Worst {len(shown)} of {len(operators)} operators, by {by}"
+    if shown[0].own_overflow:
+        title += " (first those that overflow although their inputs do not)"
+    return Table(title, HEAD, [row(each) for each in shown])
 
 
 def findings(operators: list[Operator]) -> list[str]:

@@ -175,8 +175,8 @@ def _count_clipped(found: np.ndarray, exact: list[np.ndarray], step: Optional[fl
 
 
 def worst(operators: list[Operator]) -> list[Operator]:
-    """The operators with an error, worst first: those that overflow come first, then those with the largest own error.
-    Without own errors (msprobe) the error after the operator counts."""
+    """The operators with an error, worst first: first those that overflow although their inputs do not, most values
+    first, then those with the largest own error. Without own errors (msprobe) the error after the operator counts."""
 
     def badness(operator: Operator) -> tuple[int, float]:
         own = operator.error if operator.own_error is None else operator.own_error

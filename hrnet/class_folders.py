@@ -82,7 +82,7 @@ def classes_differ(root: Path, training: Iterable[str], validation: Iterable[str
 
 def subset_indices(names: list[str], classes: int, root: Path, split: str) -> Optional[dict[str, int]]:
     """Class directory -> index if val/ has too few directories but their indices are certain: the names are class
-    indices, or train/ has the directories of all classes, also those in val/. Else None."""
+    indices, or train/ has a directory for each class, and each name in val/ is also in train/. Else None."""
     if split == "val" and len(names) < classes:
         if are_indices(names, classes):
             return {name: int(name) for name in sorted(names, key=int)}

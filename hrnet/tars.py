@@ -211,7 +211,7 @@ def _combine(path: AnyPath, samples: _Samples) -> TarIndex:
         raise FormatError(what, where=path, expected=f"key{'|'.join(IMAGES)}", found=first_few(alone), hint=hint)
     if alone := [name for key, name in samples.dotted.items() if key not in images]:
         hint = "the key is the name up to its first dot; rename the files"
-        raise FormatError("images with more than one dot in their names", where=path, found=first_few(alone), hint=hint)
+        raise FormatError("names with more than one dot", where=path, found=first_few(alone), hint=hint)
     json_labels = {key: label for key, label in samples.json_labels.items() if key not in labels}
     wrong = [f"{key}.json: {label}" for key, label in json_labels.items() if isinstance(label, str) and key in images]
     if wrong:
@@ -241,7 +241,7 @@ def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
         raise FormatError("not a tar file", where=path, found="a Git LFS pointer", hint=hint)
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         hint = "open it in a browser to see why the download failed, then download again"
-        raise FormatError("not a tar file", where=path, found="an HTML page", hint=hint)
+        raise FormatError("not a tar file", where=path, found="an HTML or XML page", hint=hint)
     if size < BLOCK:
         raise FormatError("not a tar file", where=path, found=f"{size} bytes", hint=NEW_COPY)
 

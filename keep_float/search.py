@@ -105,16 +105,17 @@ class Search:
     def walk(self, kept: Collection[str]) -> Walk:
         """The errors of each operator if the nodes `kept` stay in float."""
         walk = Walk(self.model, self.candidates.build(kept))
-        for batch in self.inputs.read(spread(self.inputs.images, max(WALKED, self.inputs.size))):
+        size = self.inputs.size
+        for batch in self.inputs.read(spread(self.inputs.images, size * math.ceil(WALKED / size))):
             walk.add(batch, batch)
         return walk
 
 
 def by_error(walk: Walk) -> list[str]:
-    """The names of the nodes, sorted by the error that each one adds, largest first. This is its own error, or the
-    increase of the error from its inputs to its result, whichever is larger: if one channel of a tensor has large
-    values, the relative error of the tensor is small, and only the result of the operator that reads it shows the cost
-    of rounding."""
+    """The names of the nodes, sorted by the error that each one adds, largest first: the larger one of its own error
+    and the increase of the error from its inputs to its result. The own error alone is not enough: if one channel of a
+    tensor has large values, rounding the tensor gives a small relative error, and only the result of the next operator
+    shows the cost."""
     operators = {each.tensor: each for each in walk.operators()}
     worst: dict[str, tuple[int, float]] = {}
     for tensor, each in operators.items():

@@ -85,7 +85,7 @@ def check_backend(options: Options) -> None:
         raise options.error("OM", f"BACKEND={backend} needs a {extension} file", hint)
     if model and Path(model).exists() and not Path(f"{model}.json").is_file():
         if backend in TORCH_BACKENDS:
-            hint = f"if make om did not compile it: make om OM= BACKEND={backend} TS={model}"
+            hint = f"if it is an exported TorchScript file, compile it: make om OM= BACKEND={backend} TS={model}"
         else:
             source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
             hint = f"write it: {options['PYTHON']} -m atc.adopt --om {model}{source}"

@@ -146,8 +146,8 @@ def config_files(cfg: Path) -> dict[str, Source]:
 
 
 def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Source]]:
-    """{name in the bundle: file or text} for everything except the inputs, and for the inputs. Raises UserError if the
-    model has no record, or if the inputs do not match the model."""
+    """Two dictionaries {name in the bundle: file or text}: the second has the inputs, the first everything else. Raises
+    UserError if the model has no record, or if the inputs do not match the model."""
     compiled = CompiledModel.read(args.model)
     model, pose = f"model/{args.model.name}", bool(compiled.gears)
     settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}

@@ -40,7 +40,7 @@ CHECKS = {
     "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names of models separated by spaces"),
     "IMAGES": Check(
         r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*",
-        "paths without quotes, \\, # and $ (for such a file, give its directory)",
+        "paths without quotes, \\, # and $ (if a file name has them, give its directory)",
     ),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),

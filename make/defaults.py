@@ -43,7 +43,7 @@ def set_defaults(options: Options) -> None:
 
 
 def compiles_given_onnx(options: Options) -> bool:
-    """Whether this call compiles the file in ONNX, which make did not export."""
+    """Whether this call compiles the file given as ONNX=, which make did not export."""
     other = options.pose or options.goals & {"family", "clean"} or options["BACKEND"] in TORCH_BACKENDS
     om = options["OM"] and not is_forgotten(options, "OM")
     return not other and not om and options.differs_from_default("ONNX") and not is_forgotten(options, "ONNX")

@@ -3,9 +3,9 @@
     python -m make.family --models hrnet_w18 hrnet_w30 --output build/family/onnxruntime-fp32-dev0/family.json \\
         --bench bench/onnxruntime-fp32-dev0.json --set BACKEND=onnxruntime --set BATCHES=1,4,8 …
 
-Called by `make family`. Other processes measure a row: pth2onnx.cost, and a call of make with the settings of --set,
-which exports, compiles and times the model, and with --metrics also evaluates it. A model without weights/<MODEL>.pth
-is timed with seeded weights; its accuracy is then the published figure in its config.
+Called by `make family`. For each row it starts child processes: pth2onnx.cost, and then make, with the settings of
+--set, to export, compile and time the model; with --metrics make also evaluates it. A model without weights/<MODEL>.pth
+is timed with seeded weights (benchmarks.seeded_checkpoint); its accuracy is then the published figure in its config.
 
 Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (PaddleClas' latencies)
 Writes   <output> (kind `family`), <name>.md, and the charts gmacs, params, latency and published, .svg and .png;

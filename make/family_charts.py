@@ -18,7 +18,7 @@ class FamilyChart(NamedTuple):
 
     name: str
     title: str
-    note: str  # what was used to measure, and which points are hollow
+    note: str  # which points are hollow; for the chart `latency` also what was used to measure
     x: str
     series: list[Series]
     log: bool = False

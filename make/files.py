@@ -114,7 +114,7 @@ def check_other_files(options: Options) -> None:
     """Raise OptionError if BASE or the list in KEEP_FLOAT does not exist."""
     if "report" in options.goals and options["BASE"]:
         if not Path(options["BASE"]).is_file():
-            hint = "copy build/MODEL/eval before a change, and give a record in the copy"
+            hint = "copy build/MODEL/eval before the next run, and give a record in the copy"
             raise options.error("BASE", "no such metrics record", hint)
         if not is_metrics(options["BASE"]):
             raise options.error("BASE", "not a metrics record", METRICS_HINT)

@@ -4,7 +4,8 @@
         --backend onnxruntime --shard 3/16
 
 Prints one JSON object on the last line. make.cluster compares the description of each node with that of its own
-machine. A node that differs would compute a part that `make merge` rejects, or other pixels without an error.
+machine. A node that differs would compute a part that `make merge` rejects, or a part with other pixels, which nothing
+would report.
 """
 
 from __future__ import annotations

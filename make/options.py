@@ -61,9 +61,7 @@ def set_models(options: Options) -> None:
         name = "CFG" if options["CFG"] else "MODEL"
         raise options.error(name, "make family compares several models", f"give MODELS={options[name]}")
     if others := options.goals - {"family"}:
-        raise OptionError(
-            f"make family {' '.join(sorted(others))}: not supported with other targets", "run make family alone"
-        )
+        raise OptionError(f"make family {' '.join(sorted(others))}: not supported with other targets", "run it alone")
     for name in ("WEIGHTS", "ONNX", "TS", "OM", "PREP"):
         if name in options.given and options[name]:
             raise options.error(name, "not supported by make family, which uses weights/<MODEL>.pth of each model")
@@ -174,6 +172,10 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     set_shards(options)
     remembered = options.remembered()
     if "clean" in options.goals:
+        if others := options.goals - {"clean"}:
+            raise OptionError(
+                f"make clean {' '.join(sorted(others))}: not supported with other targets", "run it alone"
+            )
         if locked := find_locked(options.folder):
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")

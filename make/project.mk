@@ -168,7 +168,7 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/codespell
 
 clean:                            ## remove products and remembered values of MODEL (CLEAN=all: also build/MODEL/train)
-	@$(if $(filter-out all,$(CLEAN)),$(error CLEAN=$(CLEAN): expected all, or an empty value))
+	@$(if $(filter-out all,$(CLEAN)),$(error CLEAN=$(CLEAN): expected all, or an empty value$(STOPPED)))
 	@$(if $(wildcard $(B)/*),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +; \
 	echo "removed the products and remembered values of MODEL=$(MODEL) in $(B)$(if $(filter all,$(CLEAN)),,$(if $(wildcard $(B)/train),; kept: $(B)/train))",:)
 

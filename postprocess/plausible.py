@@ -14,7 +14,7 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import wilson_interval
 
-CHANGED_BY_CONVERSION = 0.5  # a conversion changes the class of at most this many images for each wrong image
+CHANGED_BY_CONVERSION = 0.5  # the most images whose class a conversion changes, per wrongly classified image
 
 
 def shifted_labels(shifts: Counter[int]) -> list[str]:

@@ -3,8 +3,8 @@
     python -m preprocess.classification --cfg hrnet_w18 --dataset data/imagenet --output prep_dataset
     python -m preprocess.classification hrnet /data/imagenet/val ./prep_dataset
 
-Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images files and directories of files without
-         labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
+Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images: files and directories of files
+         without labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
 Int8     --calibration N prepares N images for the calibration of an int8 model instead: those with the smallest

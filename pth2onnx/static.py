@@ -193,7 +193,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="TorchScript file to read")
     parser.add_argument("--output", type=Path, required=True, help="TorchScript file to write (.ts)")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="batch size for infer (%(default)s)")
-    text = "uint8: the model normalises pixels (%(default)s)"
+    text = "uint8: the model normalises pixels (default: %(default)s)"
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
     text = "default: fp16 for torch_aie, else fp32"
     parser.add_argument("--precision", choices=("default", "fp16", "fp32"), default="default", help=text)

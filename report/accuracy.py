@@ -69,8 +69,9 @@ def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
 
 
 def worst_operators(record: Source) -> list[int]:
-    """Indices of at most WORST_OPERATORS operators: first those that overflow, then those with the largest own error,
-    or the largest error if own errors were not measured. The error of an operator that overflows may be unknown."""
+    """Indices of at most WORST_OPERATORS operators: first those that overflow although their inputs do not, then
+    those with the largest own error, or the largest error if own errors were not measured. The error of an operator
+    that overflows may be unknown."""
     found: list[dict[str, Any]] = record.content["operators"]
     known = []
     for index, each in enumerate(found):

@@ -47,7 +47,7 @@ def sweep(record: Source, published: list[dict[str, Any]]) -> dict[str, Any]:
 
 def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     """Milliseconds per image in each step after preprocessing, from the run records, or else from the records of parts;
-    None if neither contains times, as after a killed run that had computed all images."""
+    None if both are missing, or contain no times."""
     records = [run.run_record]
     if run.metrics.content.get("flip"):
         flipped = run.run_record.parent
@@ -80,8 +80,8 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
 
 
 def milliseconds(content: dict[str, Any], step: str) -> float:
-    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if this run
-    computed no image, because a killed run had finished all of them."""
+    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if the run computed
+    no image."""
     count: int = content["images"] - content["kept"]
     return 1000 * (content["seconds"].get(step) or 0.0) / count if count else 0.0
 

@@ -159,7 +159,7 @@ def serve_devices(args: argparse.Namespace, words: list[str]) -> None:
         own = ["--device", device, "--port", str(args.port and args.port + number)]
         process = subprocess.Popen(
             [sys.executable, "-m", "serve.run", *words, *own],
-            start_new_session=True,  # a Ctrl-C in the terminal goes to this process alone
+            start_new_session=True,  # a Ctrl-C in the terminal goes only to the parent, which calls stop
             preexec_fn=lambda: libc.prctl(DIE_WITH_PARENT, signal.SIGTERM),
         )
         processes.append(process)

@@ -31,9 +31,12 @@ def check_verdict(
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
     must have computed the outputs; `flip`: for a pose model, whether the flip test is used.
 
-    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing, is about none of `models`, or is
-    about outputs of another tool or with another FLIP, and if the other models were not compiled from the same file by
-    the same command as the judged one; with `allow_unjudged` the line reports this instead.
+    Raises WorkFailed for a verdict `fail`. Raises UserError in each of these cases; with `allow_unjudged` the line
+    reports the case instead:
+
+    - the verdict is missing, or is about none of `models`
+    - the verdict is about outputs of another tool, or with another FLIP
+    - another one of `models` was not compiled from the same file by the same command as the judged one
     """
     try:
         return _judged_line(metrics, models, tool, flip)
@@ -44,7 +47,8 @@ def check_verdict(
 
 
 def after_fail(points: float) -> str:
-    """The commands after a drop of `points`. A drop that make's default accepts was judged with a smaller GATE."""
+    """The commands after a verdict FAIL with a drop of `points`. If make's default GATE accepts this drop, the FAIL
+    came from a smaller GATE."""
     if points <= DEFAULT_GATE:
         return f"make gate judges again with GATE={DEFAULT_GATE:g}"
     accept = f"to accept this drop: make gate GATE={math.ceil(100 * points) / 100:g}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import math
 import multiprocessing
 import os
@@ -186,6 +187,9 @@ def check_shared_memory(workers: int) -> None:
             probe.close()
     except OSError as error:
         what = f"cannot start worker processes: {error.strerror}"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            hint = f"{OWN_COMMAND} fewer --workers, or allow more open files: ulimit -n 4096"
+            raise UserError(what, hint=hint) from None
         raise UserError(what, where=SHARED_MEMORY, hint=f"{OWN_COMMAND} --workers 0, or {ENLARGE}") from None
 
 

@@ -34,7 +34,7 @@ from hrnet.nets import float32
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 WAIT = 900  # seconds to wait for the other processes
 NPUS = "/dev/davinci[0-9]*"
-OLDEST_TORCH = (2, 4)  # first version with torch.amp.GradScaler for all devices, and LaunchConfig.logs_specs
+OLDEST_TORCH = (2, 4)  # first version with fused optimisers on the CPU, see ClassificationTask.fused
 REPORT_AFTER = 5.0  # seconds of waiting before a message reports it
 UNSET = "unset RANK WORLD_SIZE"
 POLL = 1.0  # seconds between two checks that the launcher is alive
@@ -147,8 +147,8 @@ def is_launched() -> bool:
 
 
 def must_launch(processes: int) -> bool:
-    """Whether this process must start the `processes` set on the command line. If not, it is the only process, or a
-    launcher has started it. Raises UserError if the command line contradicts the environment."""
+    """Whether this process must launch the processes of the run (`processes`: --nproc times --nodes). If not, it is the
+    only process, or a launcher has started it. Raises UserError if the command line contradicts the environment."""
     given = [f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE") if os.environ.get(name)]
     started = rank_and_world_size()[1]
     if started > 1 and processes not in (1, started):

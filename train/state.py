@@ -84,7 +84,7 @@ class RunState:
     """The finished epochs of a run."""
 
     output: Path
-    settings: dict[str, Any]  # must be equal to resume
+    settings: dict[str, Any]  # a run resumes only if these are unchanged
     epochs: list[dict[str, Any]] = field(default_factory=list)  # metrics of each epoch
 
     @property

@@ -239,7 +239,7 @@ def write_keypoints(path: AnyPath, people: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_keypoints(path: AnyPath) -> list[dict[str, Any]]:
-    """Read COCO keypoint results. Raises FormatError for a person without an image, 51 finite numbers and a score."""
+    """Read COCO keypoint results. Raises FormatError unless each has `image_id`, 51 finite numbers and a score."""
     people = read_json(path, "keypoints", hint="run make eval")
     if not isinstance(people, list):
         raise FormatError("not a list of people", where=path, found=type(people).__name__)

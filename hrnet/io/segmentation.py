@@ -70,7 +70,7 @@ def decompress(text: str) -> list[int]:
         digits += 1
         if not code & MORE:
             number -= 1 << DIGIT_BITS * digits if code & NEGATIVE else 0
-            runs.append(number + (runs[-2] if len(runs) > 2 else 0))  # a difference to the last run of the same value
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))  # the difference from the run before the last one
             number, digits = 0, 0
     if digits:
         raise ValueError("truncated compressed run lengths")

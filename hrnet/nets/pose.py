@@ -22,7 +22,7 @@ START_STD = 0.001  # standard deviation of upstream's initial weights
 
 
 def output_channels(config: CfgNode) -> list[int]:
-    """Channels of each output: a heatmap for each joint, then its tag maps if it has them."""
+    """Number of channels of each output: first the heatmaps of all joints, then the output's tag maps, if any."""
     joints = config.MODEL.NUM_JOINTS
     tags = joints if config.MODEL.TAG_PER_JOINT else 1
     return [joints + tags if tagged else joints for tagged in config.LOSS.WITH_AE_LOSS]

@@ -40,7 +40,7 @@ DTYPES = {
 }
 TORCH_DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-QUANTISED = {"QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}  # bytes of an element
+QUANTIZED = {"QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}  # bytes of an element
 # Modules and names of objects that many checkpoints have besides the weights. They are accepted, but not built.
 ACCEPTED_MODULES = frozenset(
     ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
@@ -197,8 +197,8 @@ class Unpickler(pickle._Unpickler):  # a damaged file could make the one in C al
             kind = name[: -len("Storage")]
             if kind in DTYPES:
                 return StorageType(DTYPES[kind], torch.empty(0, dtype=DTYPES[kind]).element_size())
-            if kind in QUANTISED:
-                return StorageType(None, QUANTISED[kind])
+            if kind in QUANTIZED:
+                return StorageType(None, QUANTIZED[kind])
         if module == "torch" and name in TORCH_DTYPES:
             return TORCH_DTYPES[name]
         if full not in self.classes:
@@ -239,7 +239,8 @@ def read(path: AnyPath) -> Any:
         found, hint = f"{path.stat().st_size} bytes", f"{DOWNLOAD_AGAIN}, or use a larger machine"
         raise UserError("damaged, or larger than the memory", where=path, found=found, hint=hint) from None
     except Exception as error:  # a damaged file can raise exceptions of almost any type here
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is an offset outside of the file
+        # EINVAL: an offset outside of the file, so the file is damaged
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         found = f"{path.stat().st_size} bytes, {message}"

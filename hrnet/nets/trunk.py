@@ -1,4 +1,4 @@
-"""The HRNet trunk: a stem at 1/4 of the image, then four stages; each adds a branch at half the resolution.
+"""The HRNet trunk: a stem at 1/4 of the image and four stages. Stages 2 to 4 each add a branch at half the resolution.
 
 Paper: Wang et al., Deep High-Resolution Representation Learning for Visual Recognition
 (https://arxiv.org/abs/1908.07919). Names of parameters follow https://github.com/HRNet/HRNet-Image-Classification

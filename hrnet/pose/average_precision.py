@@ -67,7 +67,8 @@ class Detections:
     def from_evaluation(evaluation: COCOeval) -> Detections:
         params = evaluation.params
         assert len(params.catIds) == 1 and params.areaRngLbl[0] == "all"
-        images = evaluation.evalImgs[: len(params.imgIds)]  # the first area range; None for an image without people
+        # The first area range; None for an image without annotated and without found people
+        images = evaluation.evalImgs[: len(params.imgIds)]
         evaluated = [(i, image) for i, image in enumerate(images) if image is not None]
         scores = [image["dtScores"][:MAX_PEOPLE] for _, image in evaluated]
         owner = np.repeat([i for i, _ in evaluated], [len(each) for each in scores]).astype(np.int64)

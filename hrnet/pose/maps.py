@@ -1,9 +1,10 @@
 """Heatmaps and tag maps at the size of the network's input, computed from its two outputs only where they are needed.
 
 Computing the full maps (17 heatmaps and 34 tag maps, a quarter of a million pixels each) would be slow. `Maps.heat` and
-`Maps.tags` compute windows of them, bit for bit as upstream does: upsample output1, average it with output2, upsample
-the result, and average it with the same map of the flipped image. `Maps.mean` averages everything before the last
-upsampling. Its error is at most `Maps.error`, which is enough to find the windows that are needed.
+`Maps.tags` compute windows of them, bit for bit as upstream does. A heatmap: upsample output1, average it with output2,
+upsample the result, and average it with the same map of the flipped image. A tag map: upsample output1 twice; the
+flipped image gives a second tag. `Maps.mean` averages heatmaps before the last upsampling. Its error is at most
+`Maps.error`, which is enough to find the windows that are needed.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/inference.py
 (get_multi_stage_outputs, aggregate_results); torch's bilinear interpolation by 2 (align_corners=False).

@@ -115,7 +115,12 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.emulator", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--input", help="directory of .bin or .npy files; without it one batch is computed repeatedly")
-    parser.add_argument("--pure_data_type", choices=("zero", "random"), default="zero", help="batch without --input")
+    parser.add_argument(
+        "--pure_data_type",
+        choices=("zero", "random"),
+        default="zero",
+        help="values of the batch that is computed without --input (%(default)s)",
+    )
     parser.add_argument("--loop", type=integer(1), default=1, help="repetitions of each batch (%(default)s)")
     parser.add_argument("--output", required=True)
     parser.add_argument("--output_dirname", default=time.strftime("%Y_%m_%d-%H_%M_%S"))

@@ -1,7 +1,7 @@
 """ais_bench's checks of paths, inputs and outputs, which it makes before it runs the model.
 
-The emulator skips two of them, so that it is easier to try: the characters of parent directories
-(`check_for_ais_bench`) and the owner of files (`check_owner`).
+The emulator skips two of them, so that it is easier to try: the characters of the absolute path, if a path is given as
+relative (`check_for_ais_bench`), and the owner of files (`check_owner`).
 
 Source: the checks of ais_bench 0.0.2, https://gitee.com/ascend/tools ais-bench_workload/tool/ais_bench.
 """

@@ -54,7 +54,8 @@ def test_the_data_set_has_the_layout_of_coco(folder: Path, content: dict[str, An
 
 
 def test_a_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """A smaller set has the first images of a larger one; another seed has other images, but another split has not."""
+    """A smaller set has the first images of a larger one. Another seed gives other images; another split with the same
+    seed gives the same images."""
     written(tmp_path / "a", "--images", 3)
     written(tmp_path / "b", "--images", 3, "--seed", 2)
     for name in ("000000000001.jpg", "000000000003.jpg"):

@@ -253,7 +253,8 @@ def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point
     all_done = len(before) == len(after) or "--output_flip" in stage.arguments or not point.whole_group
     one_more = stage.module == "infer.run" and all_done
     assert len(again) <= one_more, (point, again)
-    assert {path.name for path in (folder / "tmp").iterdir()} <= {SESSION}, point
+    left = {path.name for path in (folder / "tmp").iterdir()} - {SESSION}
+    assert not left, (point, left)
     assert killed.stdout is not None
     killed.stdout.close()
     return killed.returncode == -signal.SIGKILL

@@ -258,6 +258,8 @@ def test_clean_removes_no_directory_that_no_stage_has_written() -> None:
     assert "no stage has written build/net (found thesis.txt)" in caught.value.what
     Path("build/net/settings").mkdir()
     assert resolve("clean") == {}
+    with pytest.raises(OptionError, match="make clean eval: not supported with other targets; run it alone"):
+        resolve("clean eval")
     Path("build/family/onnxruntime-fp32-dev0/rows").mkdir(parents=True)
     assert resolve("clean", MODEL="family") == {}
 

@@ -153,8 +153,8 @@ def test_as_many_images_as_a_folder_may_hold_are_accepted() -> None:
 def test_too_many_images_are_rejected_before_the_work(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """100,001 images are rejected before any is read; as many files without a label, or foreign files in the output
-    directory, are not."""
+    """100,001 images are rejected before any is read. Neither files without a label, which are rejected one by one, nor
+    foreign files in the output directory count for this limit."""
     listed(tmp_path, {"img0.JPEG": 1})
     for i in range(1, 100_001):
         source = tmp_path / f"source{i // 50_000}.JPEG"  # a file has 65,000 links at most

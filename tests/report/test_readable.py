@@ -66,7 +66,7 @@ def test_hashes_are_labelled_and_one_image_is_singular(tmp_path: Path) -> None:
     page = built.write()
     page.check_numbers()
     assert "on 1 image " in page.text and "1 image;" in page.text and "1 images" not in page.text
-    assert re.search("SHA-256 of its MODEL and INPUT: [0-9a-f]{64}", page.text)
+    assert re.search("SHA-256 of its MODEL and INPUT without CLASS_NAMES: [0-9a-f]{64}", page.text)
 
 
 @pytest.mark.parametrize(

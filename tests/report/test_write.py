@@ -296,10 +296,10 @@ def test_the_config_of_a_model_that_make_onnx_did_not_export(parts: bool, built:
     evaluated = json.loads(built.metrics.read_text())["evaluated"]
     built.change(model={}, evaluated={**evaluated, "manifest_sha256": "of another", **changed})
     page = built.write()
-    shown = f"SHA-256 of its MODEL and INPUT: {built.run.config_sha256}"
+    shown = f"SHA-256 of its MODEL and INPUT without CLASS_NAMES: {built.run.config_sha256}"
     assert shown in page.text and path.name in page.text
     built.change(evaluated={**evaluated, "manifest_sha256": "of another"})
-    assert "SHA-256 of its MODEL and INPUT: unknown" in built.write().text
+    assert "SHA-256 of its MODEL and INPUT without CLASS_NAMES: unknown" in built.write().text
 
 
 def test_no_class_with_an_error() -> None:

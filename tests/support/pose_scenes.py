@@ -13,7 +13,8 @@ MUCH = 0.05  # noise of a heatmap
 SIGMA = 2.0  # of a joint's blob, cells of either output
 KINDS = ("plain", "near", "sparse", "half", "steps", "clean", "noise")
 
-# x to the right and y downwards from the middle of the hips, in heights of a person who faces the camera.
+# The joints of a person who faces the camera: x to the right and y downwards from the middle of the hips. Unit: the
+# person's height.
 FIGURE = np.array([
     (0.0, -0.45), (0.02, -0.47), (-0.02, -0.47), (0.05, -0.46), (-0.05, -0.46), (0.1, -0.33), (-0.1, -0.33),
     (0.14, -0.17), (-0.14, -0.17), (0.15, -0.02), (-0.15, -0.02), (0.06, 0.0), (-0.06, 0.0), (0.07, 0.23),

@@ -113,7 +113,8 @@ def test_two_writers_of_one_file_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_a_lock_taken_while_its_file_is_renamed_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another run may finish between opening the temporary file and locking it; then its file would be locked."""
+    """After this run opens the temporary file and before it locks it, another run may finish and rename that file. Then
+    this run would lock the finished file, so it opens and locks a new one."""
     path = tmp_path / "x"
     hold, moments = fcntl.flock, iter([lambda: os.replace(files.temporary_name(path), path)])
 

@@ -1,4 +1,4 @@
-"""The flags of the fake atc: which atc has, their values, and which exclude each other.
+"""The flags of the fake atc: the names that atc knows, their values, and which flags exclude each other.
 
 Source: CANN's GE (api/atc/atc_flags.cc, main_impl.cc, aclgrph/option_utils.cc) and ATC's documentation; the chips are
 those of CANN 8 and 9. Texts that atc words differently from release to release are shortened.
