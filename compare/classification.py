@@ -11,9 +11,9 @@ Reads    the inputs beside the manifest, both models, the outputs of infer, eval
          train.classification.reference wrote
 Writes   <output> (kind `comparison`) and the same table as .md
 
-The columns are, from left to right: torch on the images, torch on the inputs of preprocess, the ONNX file, the compiled
-model, and the outputs that infer wrote. The figures of a step compare a column with the one before it. The accuracy of
-the last column must be equal to that in eval's metrics.
+The columns are, from left to right: torch on the images, torch on the inputs of preprocess (each only if its option is
+given), the ONNX file, the compiled model (only if it is an .onnx), and the outputs that infer wrote. The figures of a
+step compare a column with the one before it. The accuracy of the last column must be equal to that in eval's metrics.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) ->
         if name in found and abs(found[name] - value) > 1e-9:
             expected = f"{name} {found[name]:.4f}% as in the outputs"
             raise UserError(
-                "the metrics and the outputs differ", where=where, expected=expected, found=value, hint="make eval"
+                "the metrics and the outputs differ", where=where, expected=expected, found=value, hint="run make eval"
             )
 
 

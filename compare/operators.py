@@ -179,7 +179,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="compiled model with its record beside it")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs with its manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="record to write (JSON); .md is written beside it")
-    parser.add_argument("--images", type=integer(1), default=8, help="number of images (%(default)s)")
+    text = "number of images; for an .om at most one batch (%(default)s)"
+    parser.add_argument("--images", type=integer(1), default=8, help=text)
     parser.add_argument("--device", default="0", help="device id, for an .om (%(default)s)")
     return parser.parse_args(argv)
 

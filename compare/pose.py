@@ -150,7 +150,7 @@ def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) ->
     for name, value in pairs.items():
         if value is None or found[name] is None or abs(found[name] - value) > 1e-9:
             what, expected = "the metrics and the keypoints of eval differ", f"{name} {found[name]}"
-            raise UserError(what, where=where, expected=expected, found=value, hint="make eval")
+            raise UserError(what, where=where, expected=expected, found=value, hint="run make eval")
 
 
 def make_table(model: str, content: dict[str, Any], steps: list[Step]) -> Table:

@@ -32,7 +32,7 @@ class Sums:
             comparable &= finite
             a, b = a[comparable], b[comparable]
         self.values += len(a)
-        # Sums of products instead of dot products: BLAS would use all cores for each one and wait for them.
+        # Multiply and sum with NumPy instead of np.dot: BLAS would use all cores for each call and wait for them.
         self.expected += float(np.square(a, dtype=np.float64).sum())
         self.found += float(np.square(b, dtype=np.float64).sum())
         self.product += float(np.multiply(a, b, dtype=np.float64).sum())

@@ -39,7 +39,7 @@ class Operator:
 
     tensor: str
     node: str  # name of the ONNX node
-    kind: str  # its operator
+    kind: str  # operator type of this node, such as Conv
     layer: str  # name of the torch module; may be empty
     error: float  # relative, after this operator
     cosine: float

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Callable
 
-START, TRY = "start", "try"  # first words of actions after which nothing is decided
+# An action that begins with one of these words only measures: it does not change the list
+START, TRY = "start", "try"
 TRIED = 32  # operators that are tried alone, at most
 SHARE = 0.1  # largest share of the operators that is kept, besides those that overflow: each one costs speed
 GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of the divergence before the trials
@@ -76,7 +77,7 @@ def search(
                 kept.add(name)
     limit = max(GOAL, best.divergence + least)
     ranks = {name: rank for rank, name in enumerate(order)}
-    for name in sorted(kept, key=lambda each: (-ranks.get(each, len(ranks)), each)) if len(kept) > 1 else ():
+    for name in sorted(kept, key=lambda each: (-ranks.get(each, len(ranks)), each)) if len(kept) > 1 or needed else ():
         if attempt(kept - {name}, f"drop {name}", limit):
             kept.remove(name)
     return kept, steps

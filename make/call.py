@@ -39,7 +39,7 @@ class Errors(list[OptionError]):
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Collect the errors of an OptionError that the `with` block raises."""
+        """Collect an OptionError that the `with` block raises, and the errors in its `earlier`."""
         try:
             yield
         except OptionError as error:

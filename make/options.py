@@ -45,7 +45,7 @@ from make.remembered import note_remembered, prefer_given, remember, remove_unre
 TARGETS_HINT = "make help lists the targets"
 HIDDEN_TARGETS = {"once"}  # not in make help
 DEMOS = ("demo_digits", "demo_pose")
-# make splits the output of this script at spaces, which these values may contain; make already has them
+# Not printed: make already has these values, and splits the output at spaces, which IMAGES and ATC_FLAGS may contain
 UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
 # build/MODEL contains at least one of these (build/family: <BENCH>/rows); make clean rejects a directory without them

@@ -12,7 +12,7 @@ def product_names(options: Options) -> dict[str, str]:
     """{name: value} of variables for make, among them parts of product names:
 
     SET      the inputs that `make preprocess` writes
-    NAME     the inputs that are used: SET, or with PREP the name of its directory. Paths in docs/ contain it as <SET>
+    NAME     the inputs that are used: SET, or with PREP the name of its directory. docs/ writes NAME as <SET> in paths
     TARGET   what the model is compiled for
     TAG      backend and model
     """

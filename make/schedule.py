@@ -212,7 +212,8 @@ class Scheduler:
 
 
 def reason(output: str) -> str:
-    """Why a command failed: the errors of make doctor or of scripts, or else the last line of the
+    """Why a command failed: the errors of make doctor, of scripts or of make/options.py, or else the last line of the
     output."""
-    found = re.findall(r"^(?:make doctor|[a-z_.]+): (?:error|failed): (.+)$", output, re.MULTILINE)
+    start = r"(?:make doctor|[a-z_.]+): (?:error|failed):|make/[a-z_]+\.mk:[0-9]+: \*\*\*"
+    found = re.findall(rf"^(?:{start}) (.+)$", output, re.MULTILINE)
     return first_few(found).replace(DISK_HINT, NODE_DISK_HINT) or last_line(output)

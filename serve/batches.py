@@ -1,9 +1,10 @@
 """Compute rows in batches: each batch contains rows that were queued while the device was busy. A row is the model's
 input for one image; with the flip test, an image has two rows.
 
-Some threads prepare requests and queue their rows. Other threads compute, one for each batch that the runtime can
-compute at a time. Each takes rows that are waiting and never waits for more. So a single client has the latency of a
-batch of one, and under load the batches grow. The queue is unlimited here; serve.app limits the images.
+Some threads prepare requests and queue their rows. Other threads compute; their number is the number of batches that
+the runtime can compute in parallel. Each takes rows that are waiting and never waits for more. So a single client has
+the latency of a batch of one, and under load the batches grow. The queue is unlimited here; serve.app limits the
+images.
 
 Rows that do not fill a compiled batch are padded up to the next compiled size, unless a smaller batch without padding
 computes more rows per second. This follows from the time of each size, measured at the start: an NPU often needs little

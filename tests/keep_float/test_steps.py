@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
+import pytest
+
 from keep_float import steps
 from keep_float.steps import Step, search
 
@@ -56,6 +58,13 @@ def test_operators_that_overflow_are_kept_if_they_are_needed() -> None:
     kept, done = search(model, ["a", "b", "c"], ["a", "b", "c"], 10)
     assert kept == {"a", "b"} and model.asked[1] == {"a", "b", "c"}
     assert [step.accepted for step in done] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("needed", [["a"], ["a", "b"]])
+def test_operators_that_overflow_without_effect_are_dropped(needed: list[str]) -> None:
+    """Also a single one, which once was kept for ever."""
+    kept, done = search(Sums(a=0.0, b=0.0), ["a", "b"], needed, 10)
+    assert kept == set() and [step.accepted for step in done] == [True, True, *(True for _ in needed)]
 
 
 def test_an_overflow_that_remains_ends_the_search() -> None:

@@ -159,3 +159,16 @@ def test_progress_counts_images_and_time() -> None:
     progress.start(105.0)
     assert progress.line(Shard(3, 8), "a", 50, 110.0) == "part 3/8 is done on a: 3 of 8, 5.0 images/s, 50 s left"
     assert progress.line(Shard(4, 8), "b", 150, 120.0) == "part 4/8 is done on b: 4 of 8, 10.0 images/s, 40 s left"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("make doctor: error: no disk\nmake: *** [Makefile:1: doctor] Error 2\n", "no disk"),
+        ("x\ninfer.run: failed: the tool ended\nmake: *** [x] Error 1\n", "the tool ended"),
+        ("make/resolve.mk:11: *** DATASET=/no: no such file\nnothing was run.  Stop.\n", "DATASET=/no: no such file"),
+        ("a\nKilled\n", "Killed"),
+    ],
+)
+def test_the_reason_is_the_error_of_the_script_that_failed(output: str, expected: str) -> None:
+    assert schedule.reason(output) == expected
