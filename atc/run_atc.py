@@ -51,8 +51,9 @@ CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_ver
 
 def find_hint(lines: Iterable[str]) -> Optional[str]:
     """The hint for ATC's last lines: of the error codes in them, the first one that HINTS contains, as `E10016: hint`.
-    For a rejected chip: the most similar name in CHIPS or, if that is the rejected name itself, to compare SOC. Newer
-    versions print the process id after the code: `E10016: [PID: 7] <time> Op name ...`."""
+    If the chip is rejected, the hint is the most similar name in CHIPS; if the rejected name itself is in CHIPS, the
+    hint is to compare SOC with npu-smi info. Newer versions print the process id after the code: `E10016: [PID: 7]
+    <time> Op name ...`."""
     lines = list(lines)
     for line in lines:
         if rejected := CHIP_VALUE.search(line):

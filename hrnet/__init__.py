@@ -1,4 +1,5 @@
-"""The shared library of the stages: configs, file formats, image maths, nets. It imports no stage and no runtime.
+"""The shared library of the stages: configs, file formats, image maths, nets. It imports no stage, and of the runtimes
+only torch, in hrnet/nets.
 
 Every stage imports this package first, so that a missing package, or Ctrl-C while modules are imported, is reported in
 one line. After that, `hrnet.cli.command` reports errors.

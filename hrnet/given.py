@@ -28,8 +28,8 @@ def begin() -> bool:
 
 
 def settle(code: int) -> str:
-    """Forget the values of this call if `code`, the exit code of its first stage, is 2; else keep them. Returns a line
-    about the forgotten values, or an empty string. Only the first call of a process has an effect."""
+    """Forget the values of this call of make if `code`, the exit code of its first stage, is 2; else keep them. Returns
+    a line about the forgotten values, or an empty string. If a process calls `settle` again, it has no effect."""
     global _before
     before, _before = _before, None
     if before is None:

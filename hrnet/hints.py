@@ -83,7 +83,7 @@ def nearest(name: str, known: Iterable[str]) -> Optional[str]:
     """The known name that is most similar to `name`; None if none is similar. A name is similar if
 
     - it differs by at most one edit for each LETTERS_PER_EDIT letters of `name`, or
-    - `name` has three letters, of which one is missing or added, or two are exchanged, or
+    - `name` has three letters, and the known name has one letter more, one less, or two of them exchanged, or
     - it contains all words of `name`, as `hrnet_w48` contains `w48`.
 
     Upper and lower case are equal, and so are `-`, `.`, space and `_`. A last word that both have is not compared."""

@@ -19,7 +19,7 @@ RESIZERS = ("pillow", "cv2")  # INPUT.RESIZER
 INTERPOLATIONS = ("bilinear", "bicubic")  # INPUT.INTERPOLATION
 
 
-# Keys in upstream's files that are accepted but not used, with upstream's defaults.
+# Keys in upstream's files that are accepted but not used. The values only give the types; most are upstream's defaults.
 _IGNORED_BY_BOTH: dict[str, Any] = {
     "GPUS": (0,),
     "LOG_DIR": "",
@@ -109,7 +109,7 @@ IGNORED: dict[str, dict[str, Any]] = {
 }
 
 # The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them; upstream's defaults
-# differ for the last three.
+# differ for all but SCALE_FACTOR. The schema below has upstream's defaults for the last three.
 POSE_TEST = {
     "SCALE_FACTOR": [1],
     "WITH_HEATMAPS": [True, True],
@@ -277,7 +277,7 @@ def pose() -> CfgNode:
     schema.TEST.NMS_KERNEL = 3  # upstream's default, as the next two; a config must give the values of POSE_TEST
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
-    schema.TEST.WITH_HEATMAPS = (True, True)
+    schema.TEST.WITH_HEATMAPS = (True, True)  # upstream's default, as of WITH_AE, is (True,), for one output
     schema.TEST.WITH_AE = (True, False)
 
     schema.INPUT.GEARS = []  # input shapes of the compiled model: [height, width] of each, pixels; or a file's path

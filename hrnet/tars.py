@@ -255,6 +255,8 @@ def _check_end(path: AnyPath, file: BinaryIO, end: int, size: int) -> None:
         raise FormatError("truncated tar file", where=path, found=found, hint=NEW_COPY)
     while block:
         if block.strip(b"\0"):
-            hint = "join tar files with tar -A, not with cat" if file.tell() > end + BLOCK else NEW_COPY
-            raise FormatError("damaged tar file, or more than one", where=path, found=f"data at byte {end}", hint=hint)
+            joined = file.tell() > end + BLOCK
+            hint = "join tar files with tar -A, not with cat" if joined else NEW_COPY
+            found = f"data {'after' if joined else 'at'} byte {end}"
+            raise FormatError("damaged tar file, or more than one", where=path, found=found, hint=hint)
         block = file.read(1 << 20)

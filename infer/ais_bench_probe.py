@@ -13,8 +13,8 @@ version        version of the installed distribution, or ""
 aclruntime     whether this package is installed; ais_bench computes with it
 pkg_resources  whether this package is installed (part of setuptools before 81); ais_bench reads aclruntime's version
                with it
-crashes        whether this ais_bench fails without pkg_resources (before 24 July 2024); later versions use a slower run
-               mode instead
+crashes        whether this ais_bench fails without pkg_resources. Versions from before 24 July 2024 fail; later ones
+               use a slower run mode instead
 
 Source: https://gitee.com/ascend/tools, ais-bench_workload/tool/ais_bench, its history from January 2023 to December
 2025.

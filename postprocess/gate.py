@@ -138,7 +138,8 @@ def describe(points: float, allowed: float) -> str:
 def next_step(record: dict[str, Any]) -> str:
     """A command of make after a fail."""
     model = f"MODEL={record['name']}"
-    if "warning" in record and "images" in record["reference"]:  # published, so the labels may be wrong
+    # The reference is the published figure, which was not computed with these labels: they may be wrong
+    if "warning" in record and "images" in record["reference"]:
         return f"make show {model}    draws images with their labels and predictions"
     parts = record.get("evaluated", {}).get("parts")
     whole = " SHARDS=1" + (f" LIMIT={COMPARED}" if record["images"] > COMPARED else "") if parts else ""

@@ -14,7 +14,8 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import wilson_interval
 
-CHANGED_BY_CONVERSION = 0.5  # the most images whose class a conversion changes, per wrongly classified image
+# A conversion of the same weights changes the class of fewer images than this, for each wrongly classified image
+CHANGED_BY_CONVERSION = 0.5
 
 
 def shifted_labels(shifts: Counter[int]) -> list[str]:

@@ -107,7 +107,7 @@ def check_outputs(model: Path, cfg: Path, shape: Sequence[int], expected: Sequen
 
 
 def check_supported(config: CfgNode, dtype: str, precision: str, backend: str) -> None:
-    """Raise UserError for a combination that no runtime supports."""
+    """Raise UserError for a combination of model, dtype and precision that the runtime `backend` does not support."""
     if backend == "torch_aie" and (dtype == "uint8" or config.MODEL.NAME == POSE):
         expected, found = "float32 inputs of a classification model", f"{dtype} inputs of {config.MODEL.NAME}"
         hint = "use BACKEND=torchscript or BACKEND=ascend"

@@ -23,7 +23,7 @@ T = TypeVar("T")
 settings.register_profile("all", deadline=None)  # deadlines would fail on a busy machine
 settings.register_profile("quick", settings.get_profile("all"), max_examples=25)
 
-os.environ.pop("MAKELEVEL", None)  # of `make test`: only tests of make call the stages as make does
+os.environ.pop("MAKELEVEL", None)  # set by `make test`; with it the stages print hints as if make had called them
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and pytest-xdist uses all cores already
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # many tests start processes: each would compile all modules again
 sys.dont_write_bytecode = False

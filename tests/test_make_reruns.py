@@ -49,7 +49,7 @@ def test_make_restarts_every_stage_that_may_have_changed(
 
 def test_a_restarted_stage_computes_only_what_changed(demo: Checkout) -> None:
     """An edit of the nets exports again, here from a copy of the checkpoint; the file is equal, so later stages and
-    inputs are kept. Edit and WEIGHTS stay: the next tests find nothing due."""
+    inputs are kept. The edit and WEIGHTS=x.pth are not undone, so the next tests find all products up to date."""
     inputs = {file: file.stat().st_mtime_ns for file in demo.root.glob("build/demo_digits/prep/*/*.bin")}
     script = demo.root / "hrnet/nets/trunk.py"
     script.write_text(f"{script.read_text()}\n# edited\n")

@@ -92,7 +92,7 @@ def test_the_name_of_a_demo_is_completed(checkout: Checkout) -> None:
 
 
 def test_a_value_that_the_first_stage_rejects_is_not_remembered(checkout: Checkout) -> None:
-    """A damaged ONNX file; after it the call without ONNX has the file of before."""
+    """The value is a damaged ONNX file. The next call, without ONNX, uses the file that was remembered before."""
     (checkout.root / "damaged.onnx").write_bytes(b"\x08\x07\x12\x00")
     folder = remember(checkout, ONNX="hrnet/x.onnx")
     done = checkout.make("om", "ONNX=damaged.onnx", "BACKEND=onnxruntime")

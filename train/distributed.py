@@ -109,7 +109,7 @@ def unused_npu(kind: str) -> Optional[str]:
 
 
 def check_torch() -> None:
-    """Raise UserError if torch is too old for training. The other stages work with torch 2.1."""
+    """Raise UserError if torch is too old for training. For the other stages see docs/npu.md."""
     found = torch.__version__.partition("+")[0]
     if tuple(int(part) for part in re.findall("[0-9]+", found)[:2]) < OLDEST_TORCH:
         expected = ".".join(map(str, OLDEST_TORCH)) + " or later"
@@ -219,9 +219,9 @@ def _exit_with_launcher() -> None:
 
 
 def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, addr: str, port: int) -> None:
-    """Run `python -m module argv` in `nproc` processes on this machine, number `node` of `nodes`. The first process
-    listens at `addr` and `port`. Raises UserError or WorkFailed with the error line of the failed process, or prints
-    the stderr of the first failed process if it has no such line."""
+    """Run `python -m module argv` in `nproc` processes on this machine, the machine number `node` of `nodes`. The first
+    process listens at `addr` and `port`. Raises UserError or WorkFailed with the error line of one of the processes. If
+    none has such a line, prints the stderr of the first failed process and raises WorkFailed."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -22,11 +22,11 @@ from train.batches import Samples
 from train.distributed import DistributedContext, Log
 
 PRECISIONS = ("auto", "mixed", "fp32")
-WARM_UP = 0.1  # fraction of the one cycle in which the learning rate rises
+WARM_UP = 0.1  # if LR_STEP is empty: fraction of the epochs in which the learning rate rises
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype that the network computes in. auto: mixed if the device computes it faster than float32."""
+    """The dtype that the network computes in. auto: float32 on a CPU without bfloat16 instructions, otherwise mixed."""
     if precision == "fp32" or (precision == "auto" and device.type == "cpu" and not _has_bfloat16()):
         return torch.float32
     return torch.bfloat16 if device.type == "cpu" else torch.float16

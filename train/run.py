@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=integer(0), help="processes that read images (default: WORKERS, at most the cores / --nproc)"
     )
     parser.add_argument("--threads", type=integer(1), help="CPU threads of each process (default: automatic; pose: 1)")
-    text = "mixed: 16 bits by torch.autocast; auto: mixed if faster (pose: if FP16.ENABLED is true) (%(default)s)"
+    text = "mixed: 16 bits by torch.autocast; auto: mixed, but fp32 on a CPU without bfloat16 "
+    text += "(pose: mixed if FP16.ENABLED is true) (%(default)s)"
     parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help=text)
     parser.add_argument("--weights", type=Path, help="a checkpoint to start from")
     number: dict[str, Any] = {"type": integer(0), "default": 0}

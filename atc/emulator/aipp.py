@@ -1,9 +1,9 @@
 """Read an AIPP file (--insert_op_conf) and insert its arithmetic after the input of a model.
 
 AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 NHWC pixels. Only static AIPP for RGB888_U8 with
-the model's image size is emulated. A file with other functions (crop, resize, padding, colour
-space, swapped channels, dynamic AIPP, another input) is rejected with E10055, and an invalid file with E10052. Values
-that AIPP ignores are ignored here too, such as crop sizes while crop is off.
+the model's image size is emulated. A file with other functions (crop, resize, padding, colour space, swapped channels,
+dynamic AIPP, another input) is rejected with E10055, and an invalid file with E10052. Values that AIPP ignores are
+ignored here too, such as crop sizes while crop is off.
 
 Source: CANN's GE: proto/insert_op.proto (names, types, defaults), graph/preprocess/insert_op/aipp_op.cc (checks and
 their texts), ATC's documentation of the AIPP file. Some texts are our own, in ATC's form: the reasons of E10052 for an

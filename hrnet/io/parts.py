@@ -1,8 +1,8 @@
 """The record of the results of one part of a data set (kind `part`).
 
 `<TAG>/parts/3-of-16.json` is written last, after `3-of-16.predictions.jsonl` and, for pose, `3-of-16.keypoints.json`.
-`postprocess.merge` needs only these files, for pose COCO's annotations and, with REFERENCE=torch or onnx,
-`3-of-16.reference.json` (pose: also `3-of-16.reference.keypoints.json`). They can be copied from another machine.
+`postprocess.merge` needs only these files; in addition COCO's annotations for pose, and `3-of-16.reference.json` (pose:
+also `3-of-16.reference.keypoints.json`) with REFERENCE=torch or onnx. They can be copied from another machine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Part:
     batch: int
     classes: int  # outputs of a classifier; 1 for pose
     images: int
-    inferred: int  # images in the time `infer` of `seconds`; images that a killed run had finished are not included
+    inferred: int  # images that the time `infer` in `seconds` covers: without those that a killed run had finished
     seconds: dict[str, float]  # `infer`: wall time of all passes; pose: each step of decoding, summed over processes
     device_images_per_second: Optional[float]  # without file I/O
     made_from: dict[str, str]  # SHA-256 of the manifest and of the run records

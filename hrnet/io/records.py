@@ -107,7 +107,8 @@ def read_record(path: AnyPath, kind: str, hint: Optional[str] = None) -> dict[st
 
 
 def to_json(record: Any) -> Any:
-    """Convert a dataclass, or a list of them, to JSON values; fields that have their default are left out."""
+    """Convert a dataclass, or a list of them, to JSON values; fields that have their default are left out, except those
+    with a default_factory."""
     if isinstance(record, list):
         return [to_json(entry) for entry in record]
     if not is_dataclass(record):
@@ -118,7 +119,7 @@ def to_json(record: Any) -> Any:
 
 def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
     """Convert JSON values to a dataclass, with lists of dataclasses in it. Raises FormatError for missing or unknown
-    keys and wrong types; a field with a default may be missing."""
+    keys and wrong types; a field with a default may be missing, but not one with a default_factory."""
     hints = _get_type_hints(record_type)
     if not isinstance(values, dict):
         raise FormatError(f"{what} is not a JSON object", where=path, found=json.dumps(values))

@@ -126,8 +126,8 @@ def highest_indices(values: np.ndarray, most: int) -> np.ndarray:
 def best_of_blocks(
     maps: Maps, joints: np.ndarray, centres: np.ndarray, owners: np.ndarray, blocks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The highest exact score, float32, and its pixel y * width + x, int64, for each owner. owners: int [M], ascending,
-    the index in joints [N] and centres [N, D] that each of blocks [M] is for."""
+    """The highest exact score, float32, and its pixel y * width + x, int64, for each owner. owners: int [M], ascending:
+    for each of blocks [M], the index of its entry in joints [N] and centres [N, D]."""
     across = maps.width // BLOCK
     count = (maps.height // BLOCK) * across
     distinct, index = np.unique(joints[owners] * count + blocks, return_inverse=True)

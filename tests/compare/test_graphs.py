@@ -41,7 +41,7 @@ def test_a_repeated_call_and_a_module_with_a_number() -> None:
 
 
 def chain(*names: str, **changes: list[str]) -> onnx.ModelProto:
-    """image -> Relu -> names[0] -> Relu -> names[1] …; `changes`: {tensor: its other inputs; two are added}."""
+    """image -> Relu -> names[0] -> Relu -> names[1] …; `changes`: {tensor: inputs of its operator}, two for an Add."""
     nodes = []
     for before, name in zip(("image", *names), names):
         given = changes.get(name, [before])

@@ -118,9 +118,9 @@ def test_a_good_model_keeps_nothing(here: Path, precision: str, capsys: pytest.C
     assert "up to date" in capsys.readouterr().out
 
 
-def test_the_line_allows_for_gains_below_5_percent() -> None:
-    """An operator that reduces the divergence by less than 5% is not kept. So the line reports that no operator reduces
-    it by 5% or more."""
+def test_the_printed_line_does_not_deny_gains_below_5_percent() -> None:
+    """An operator that reduces the divergence by less than 5% is not kept. So the printed line reports only that no
+    operator reduces it by 5% or more."""
     start = Step("start", 0, 0.5, 3, 1.0, accepted=True)
     expected = "divergence 5.00e-01 -> 5.00e-01; no operator that was tried reduces it by 5% or more"
     assert search.summary([], [start, Step("try /a/Conv", 1, 0.49, 3, 1.0)]) == expected

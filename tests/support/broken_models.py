@@ -1,4 +1,4 @@
-"""Small classifiers that are broken on purpose, their calibration inputs, and calls of keep_float.search."""
+"""Small classifiers that are broken on purpose, their calibration inputs, and arguments of keep_float.search."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ BINARY = ("Add", "Mul", "Sub")
 
 @st.composite
 def graphs(draw: st.DrawFn) -> onnx.ModelProto:
-    """A model with 1 to MOST operators after one Conv; each reads any earlier tensors, and the last is `out`."""
+    """A model with 1 to MOST operators after one Conv; each reads any of the last four tensors. The last is `out`."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     tensors, nodes, stored = ["image"], [], {}
     kinds = ["Conv", *draw(st.lists(st.sampled_from(UNARY + BINARY), min_size=1, max_size=MOST))]

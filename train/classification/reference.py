@@ -105,7 +105,8 @@ def logits_of(
 
 
 def count_hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The number of Top-1, Top-2, … Top-5 hits, int [5]. Among equal logits the lower class ranks first.
+    """The number of Top-1, Top-2, … Top-5 hits, int [5], or [classes] if there are fewer. Among equal logits the lower
+    class ranks first.
 
     `logits`: float32 [N, classes]; `labels`: int [N].
     """

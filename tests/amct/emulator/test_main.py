@@ -143,7 +143,7 @@ def test_other_supported_opsets(opset: int, here: Path) -> None:
     ],
 )
 def test_other_inputs_are_rejected(kinds: list[int], found: str) -> None:
-    """The error shows the dtype: with the name alone one float16 input looked right."""
+    """The error shows the dtype too: the name alone does not show what is wrong with a single float16 input."""
     model = classifier()
     del model.graph.input[:]
     model.graph.input.extend(

@@ -1,8 +1,8 @@
 """A fake `amct_onnx` on PATH, written from its help text and CANN's documentation. It shares no code with this project,
 so that it is an independent check of the arguments and files that amct_onnx is given.
 
-It inserts an AscendQuant and an AscendDequant before the first operator of the model, where the real tool quantizes
-each layer, and leaves a log in the working directory. FAKE_AMCT changes what it does: `nothing` writes no result,
+It only inserts an AscendQuant and an AscendDequant before the first operator of the model (the real tool quantizes
+each layer), and leaves a log in the working directory. FAKE_AMCT changes what it does: `nothing` writes no result,
 `crash` fails, `float` quantizes nothing, `renamed` renames the output.
 """
 

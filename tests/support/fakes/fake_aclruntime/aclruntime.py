@@ -1,7 +1,7 @@
 """A fake of aclruntime 0.0.2, the compiled part of ais_bench: with it the Python part of a real ais_bench runs here.
 
-It has what that part calls for a run over files: sessions, descriptions of tensors, shapes of gears, times. The .om is
-that of the fake atc. Sizes are checked with aclruntime's messages.
+It has the functions that the Python part calls during a run over files: sessions, descriptions of tensors, shapes of
+gears, times. The .om is that of the fake atc. Sizes are checked with aclruntime's messages.
 """
 
 from __future__ import annotations
