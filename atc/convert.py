@@ -110,8 +110,8 @@ def check_arguments(
 
 def read_quantized(model: Path, quantized: Optional[Path], precision: str, gears: bool) -> dict[str, str]:
     """The metadata that an int8 model adds; {} for other precisions. `gears`: whether atc is to compile for gears.
-    Raises UserError for gears and if --quantized and --precision contradict each other, and FormatError if the int8
-    model was not made from `model`."""
+    Raises UserError for an int8 model with gears, and if --quantized and --precision contradict each other; FormatError
+    if the int8 model was not made from `model`."""
     if (precision == "int8") != (quantized is not None):
         raise UserError("give both --precision int8 and --quantized", found=f"--precision {precision}")
     if quantized is None:

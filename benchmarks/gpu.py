@@ -9,8 +9,8 @@ Writes   gpu.json (all rows, the machine and the versions) and gpu.md (tables), 
 A row is a network with one batch size in one mode. Its images are on the GPU, in the mode's dtype and layout: copies
 from and to the host are not timed. Its outputs are compared with float32 outputs of the CPU, and those of a CUDA graph
 must equal the outputs without it. Training is timed from files to updated weights. Rows with torch.compile run last,
-since compiling takes longest. A row that would not end within --seconds is not started, and is listed as missing. The
-run fails if outputs are wrong. Without CUDA the same rows run on the CPU, except CUDA graphs.
+since compiling takes longest. --seconds is the time for all rows: a row that would end later is not started, and is
+listed as missing. The run fails if outputs are wrong. Without CUDA the same rows run on the CPU, except CUDA graphs.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m benchmarks.pose_chain --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --images 8 \\
         --onnx build/higher_hrnet_w32_512/model.onnx --model build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx
 
-Upstream's code (https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation) writes two float32 npy files for each
-image: one to a directory of normal inputs, one to a directory of flipped inputs (the peer of
-benchmarks.preprocess_pose_peer). A default onnxruntime session of the ONNX file, which has dynamic shapes, infers both
+Upstream's code (https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation), called as in
+benchmarks.preprocess_pose_peer, writes two float32 npy files for each image: one to a directory of normal inputs, one
+to a directory of flipped inputs. A default onnxruntime session of the ONNX file, which has dynamic shapes, infers both
 directories file by file into npy files, and upstream's decoder reads these.
 Our code: preprocess.pose, infer.run with both passes and postprocess.pose without AP, each in a separate process, on
 all cores. Only images for which upstream's size is a gear are used. Each side runs once. The run fails if keypoints

@@ -24,7 +24,8 @@ CLASSES = 1000  # of ImageNet
 
 
 def link_copies(folder: Path, target: Path, copies: int) -> int:
-    """Link each image (or copy it to another disk) `copies` times, with its label; return the number of links."""
+    """Make `copies` hard links to each image, or copies if the target is on another disk, with its label; return their
+    number."""
     dataset = find_images(folder, CLASSES)
     make_folder(target / "val")
     lines = []

@@ -47,7 +47,8 @@ for name in sorted(os.listdir(images)):
 
 
 def link_copies(folder: Path, root: Path, copies: int) -> int:
-    """Link each existing image (or copy it to another disk) `copies` times; return the number of links."""
+    """Make `copies` hard links to each existing image, or copies if the target is on another disk; return their
+    number."""
     source, target = folder / "images" / SPLIT, make_folder(root / "images" / SPLIT)
     listed: list[dict[str, object]] = []
     for image in read_annotations(annotation_path(folder, SPLIT)).images:

@@ -1,3 +1,4 @@
 """Find where accuracy is lost: by stage (compare.classification, compare.pose) or by operator (compare.operators)."""
 
-import hrnet  # noqa: F401 reports failed imports in one line
+# This import makes hrnet report a failed import in one line
+import hrnet  # noqa: F401

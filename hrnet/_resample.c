@@ -98,7 +98,7 @@ PyDoc_STRVAR(resample_doc,
              "resample(source, width, x_first, x_weights, y_first, y_weights, target)\n\n"
              "source: uint8 [height, width, 3]; *_first: int32 [n], first neighbour of each column or row;\n"
              "*_weights: int32 [n, taps], in 2**-22; target: uint8 [rows, columns, 3], output. All contiguous.\n"
-             "The last neighbours of a column may be right of the image (read as 0), those of a row must be inside of it.\n"
+             "Source columns (x_first to x_first + taps - 1) may extend beyond the right border (read as 0); source rows must all exist.\n"
              "Raises ValueError.");
 
 static PyObject *resample(PyObject *module, PyObject *args) {

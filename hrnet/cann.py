@@ -57,13 +57,14 @@ def nearest_chip(text: str) -> str:
 
 
 def longer_names(name: str) -> list[str]:
-    """The chips whose names begin with `name`, if `name` itself is not a chip; the default chip is the first."""
+    """The chips whose names begin with `name`, if `name` itself is not a chip. DEFAULT_CHIP comes first if it is one of
+    them."""
     return _default_first(each for each in CHIPS if name not in CHIPS and each.lower().startswith(name.lower()))
 
 
 def similar_names(name: str) -> list[str]:
-    """The chips whose names differ from `name` by one edit, if `name` itself is not a chip; the default chip is the
-    first."""
+    """The chips whose names differ from `name` by one edit, if `name` itself is not a chip. DEFAULT_CHIP comes
+    first if it is one of them."""
     return _default_first(
         each for each in CHIPS if name not in CHIPS and distance(each.lower(), name.lower()) <= SIMILAR
     )

@@ -81,8 +81,8 @@ def classes_differ(root: Path, training: Iterable[str], validation: Iterable[str
 
 
 def subset_indices(names: list[str], classes: int, root: Path, split: str) -> Optional[dict[str, int]]:
-    """Class directory -> index if val/ has too few directories but their indices are certain: the names are class
-    indices, or train/ has a directory for each class, and each name in val/ is also in train/. Else None."""
+    """Class directory -> index if val/ has too few directories but their indices are certain: either the
+    names are class indices, or train/ has a directory for each class, including all those in val/. Else None."""
     if split == "val" and len(names) < classes:
         if are_indices(names, classes):
             return {name: int(name) for name in sorted(names, key=int)}

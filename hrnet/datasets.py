@@ -6,7 +6,7 @@ val_list.txt                 PaddleClas: `path index` lines, paths relative to t
 val/<class>/*                torchvision's ImageFolder: the class index is the position of the class directory in text
                              order, or in numeric order if all names are integers; in a subset of the classes, the name
                              itself if it is an integer, else the position in train/
-train/<class>/*              the same, for training
+train/<class>/*              the same, for training; a directory for each class is required
 *.tar, val/*.tar             WebDataset (hrnet/tars.py); DATASET may also be a text file that lists tar files
 COCO:
 annotations/person_keypoints_<split>.json + images/<split>/*   as in upstream's HigherHRNet

@@ -14,7 +14,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath
 
 # Keys in the metadata of a compiled model
-PRECISION = "precision"  # written by atc.convert: fp16, fp32 or int8 (in the model), or the mode in ATC_FLAGS
+PRECISION = "precision"  # what the model computes in: fp16, fp32 or int8, or the precision mode in ATC_FLAGS
 KEPT = "keep_float"  # how many operators the list of KEEP_FLOAT keeps
 BY_TYPE = "OpType::"
 ASCEND_TYPES = {"Conv2D": "Conv", "MatMulV2": "MatMul"}  # names of CANN's operators that differ from ONNX's

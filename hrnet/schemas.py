@@ -277,7 +277,7 @@ def pose() -> CfgNode:
     schema.TEST.NMS_KERNEL = 3  # upstream's default, as the next two; a config must give the values of POSE_TEST
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
-    schema.TEST.WITH_HEATMAPS = (True, True)  # upstream's default, as of WITH_AE, is (True,), for one output
+    schema.TEST.WITH_HEATMAPS = (True, True)  # upstream: (True,), for one output, as for WITH_AE
     schema.TEST.WITH_AE = (True, False)
 
     schema.INPUT.GEARS = []  # input shapes of the compiled model: [height, width] of each, pixels; or a file's path
@@ -294,7 +294,8 @@ def onnx_classifier() -> CfgNode:
     """The schema for an ONNX classifier: values that its file does not contain, or that `atc.classifier` adds."""
     known, schema = classification(), CfgNode()
     schema.MODEL = CfgNode({"NAME": ONNX})
-    schema.MODEL.NUM_CLASSES = 0  # 0: one for each output; if the first is background, give one less
+    # 0: one for each score in the output; if the first score is a background class, give one less
+    schema.MODEL.NUM_CLASSES = 0
     schema.MODEL.IMAGE_SIZE = []  # width, height, pixels; []: those of the file
     schema.INPUT, schema.REFERENCE = known.INPUT, known.REFERENCE
     schema.INPUT.RESIZE = 0  # 0: the short side of IMAGE_SIZE / 0.875

@@ -21,7 +21,7 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "REFERENCE": "metrics record; config: published accuracy, any subset",
+    "REFERENCE": "metrics record; config: published, also for a subset",
 }
 
 INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided

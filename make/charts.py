@@ -50,7 +50,7 @@ PAGE: dict[Any, Any] = {
     "grid.color": INK,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
-GAP = 2.0  # between a point and its label, and between two labels, points
+GAP = 2.0  # in 1/72 inch: between a point and its label, and between two labels
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a label from its point
 
 
@@ -71,7 +71,7 @@ class Series(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Points that are connected. `grey`: figures published by others."""
+    """Points that are connected. `grey`: values published by others."""
 
     name: str
     x: Sequence[float]

@@ -67,5 +67,5 @@ def charts_of(content: dict[str, Any]) -> Iterator[FamilyChart]:
         found = [(label(row["model"]), row["published"]) for row in rows if (row["published"] or {}).get(field)]
         points = [Point(text, values[field][known.index(batch)], values["top1"]) for text, values in found]
         beside.append(Series(f"{name}, TensorRT, as published by PaddleClas", points))
-    title = f"Latency at batch {batch}, beside published figures"
+    title = f"Latency at batch {batch}, beside published latencies"
     yield FamilyChart("published", title, note, f"ms of a batch of {batch}", beside, log=True)

@@ -31,7 +31,7 @@ DIFFERENCES = {  # field -> the start of the error
     "model_sha256": "another compiled model",
     "list_sha256": "another image list",
     "available": "another number of images",
-    "index_sha256": "images with other sizes or times",
+    "index_sha256": "image files with other sizes in bytes or other modification times",
 }
 HINTS = {
     "code_sha256": "remove {folder} there, so that it is unpacked again",

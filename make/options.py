@@ -183,7 +183,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         family = options["MODEL"] == FAMILY and any(options.folder.glob("*/rows"))
         if present and not family and not any(map(PRODUCTS.fullmatch, present)):
             what = f"make clean: no stage has written {options.folder}"
-            raise OptionError(f"{what} (found {first_few(sorted(present))})", "remove it yourself, or give BUILD=")
+            hint = "remove it yourself, or give BUILD=<the directory of the products>"
+            raise OptionError(f"{what} (found {first_few(sorted(present))})", hint)
         if not present:
             made = f"; found {first_few(made_models(options), 9)}" if made_models(options) else ""
             note(f"make clean: there are no products of MODEL={options['MODEL']} in {options.folder}{made}")

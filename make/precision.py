@@ -167,8 +167,8 @@ def run(args: argparse.Namespace) -> None:
     images = rows[0]["backends"][backends[0]]["images"]
     about = (
         f"{args.model}, {plural(images, 'image')} ({args.metrics.name}), batch {args.batch_size}; "
-        f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared "
-        f"with {rows[0]['name']} by {backends[0]}. images/s include file I/O, but not process starts.\n\n"
+        f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared with the {rows[0]['name']} "
+        f"predictions of {backends[0]}. images/s include file I/O, but not process starts.\n\n"
     )
     text = about + table(rows, backends, search, pose)
     if search["operators"]:

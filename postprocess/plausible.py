@@ -14,7 +14,7 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import wilson_interval
 
-# A conversion of the same weights changes the class of fewer images than this, for each wrongly classified image
+# A conversion of the same weights stays below this ratio: images with a changed class / wrongly classified images
 CHANGED_BY_CONVERSION = 0.5
 
 

@@ -1,1 +1,2 @@
-import hrnet  # noqa: F401 reports failed imports in one line
+# This import makes hrnet report a failed import in one line
+import hrnet  # noqa: F401

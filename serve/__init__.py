@@ -1,3 +1,4 @@
 """Serve a compiled model over HTTP."""
 
-import hrnet  # noqa: F401 reports failed imports in one line
+# This import makes hrnet report a failed import in one line
+import hrnet  # noqa: F401

@@ -89,7 +89,11 @@ def test_a_given_torchscript_file_is_used(demo: Checkout) -> None:
     assert "-m pth2onnx.static --cfg configs/demo_digits.yaml --model given.ts " in shown
     assert "pth2onnx.torchscript" not in shown
     done = demo.make("infer", "OM=given.ts", "BUILD=given", "DATASET=data/digits", "LIMIT=2")
-    assert done.returncode == 2 and "given.ts.json" in done.stderr and " OM= TS=given.ts" in done.stderr
+    assert (
+        done.returncode == 2
+        and "given.ts.json" in done.stderr
+        and " OM= BACKEND=torchscript TS=given.ts" in done.stderr
+    )
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ CONFIG += coco_sets.DECODING
 
 
 def by_trying(sizes: list[tuple[int, int]], count: int, longest: int) -> int:
-    """Pixels of the cheapest `count` gears, by trying all sets that hold each image, of a longer one `longest`."""
+    """Pixels of the cheapest `count` gears, by trying all sets in which each image fits into a gear. Of an image that
+    is longer than `longest`, only `longest` pixels must fit."""
     sides = range(64, longest + 1, 64)
     offered = sorted({*((64, side) for side in sides), *((side, 64) for side in sides)})
     needs = [min(longest, max(whole_size(*size, 64))) for size in sizes]

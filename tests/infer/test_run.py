@@ -345,7 +345,7 @@ def test_counts_must_agree(workdir: Path, body: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("body, found", [("sys.exit(3)", "exit 3"), ("os.kill(os.getpid(), 11)", "exit -11")])
-def test_a_tool_that_fails_before_its_first_output_cannot_run(workdir: Path, body: str, found: str) -> None:
+def test_a_tool_that_fails_before_its_first_output_is_a_user_error(workdir: Path, body: str, found: str) -> None:
     with pytest.raises(UserError) as failure:
         run_fake_tool(workdir, body)
     assert failure.value.found == found

@@ -62,7 +62,7 @@ def test_operators_that_overflow_are_kept_if_they_are_needed() -> None:
 
 @pytest.mark.parametrize("needed", [["a"], ["a", "b"]])
 def test_operators_that_overflow_without_effect_are_dropped(needed: list[str]) -> None:
-    """Also a single one, which once was kept for ever."""
+    """Also a single one: an earlier version never dropped it."""
     kept, done = search(Sums(a=0.0, b=0.0), ["a", "b"], needed, 10)
     assert kept == set() and [step.accepted for step in done] == [True, True, *(True for _ in needed)]
 

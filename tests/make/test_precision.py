@@ -107,7 +107,7 @@ def test_the_table(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     assert "| fp16 | 100.00 | 0 | 20.0 | - | - | - |" in lines
     assert "| int8, entropy (used by KEEP_FLOAT=auto) | 50.00 | 2 | 20.0 | 50.00 | 2 | 50.0 |" in lines
     assert "| int8, KEEP_FLOAT=auto (1 of 7 layers in float) | 75.00 | 1 | 20.0 | 75.00 | 1 | 50.0 |" in lines
-    assert "changed classes: compared with fp32 by onnxruntime." in lines[0]
+    assert "changed classes: compared with the fp32 predictions of onnxruntime." in lines[0]
     assert "In float: `Conv_0`" in lines and "Conv_0" in capsys.readouterr().out
     record = read_record(OUTPUT, "precision")
     assert record["search"]["divergence"] == [0.5, 0.1] and record["machine"]["cores"] > 0

@@ -65,7 +65,7 @@ def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) 
     assert (output / f"{images[0].stem}.bin").stat().st_size == 3 * 224 * 224 * 4
 
 
-def test_a_crop_may_not_be_square(tmp_path: Path, output: Path) -> None:
+def test_a_crop_need_not_be_square(tmp_path: Path, output: Path) -> None:
     cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 1, IMAGE_SIZE: [32, 64]}\nINPUT: {RESIZE: 70}\n")
     listed(tmp_path, {"a.JPEG": 0})
     assert prepare(cfg, tmp_path, output) == 0

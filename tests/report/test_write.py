@@ -290,7 +290,7 @@ def test_a_model_that_is_an_onnx_file(built: Built) -> None:
 
 @pytest.mark.parametrize("parts", [False, True])
 def test_the_config_of_a_model_that_make_onnx_did_not_export(parts: bool, built: Built) -> None:
-    """Its metadata lacks the hash of the config, which the manifest has, and with SHARDS each part."""
+    """Its metadata lacks the hash of the config. The manifest has it; with SHARDS, each part has it."""
     path = built.metrics.with_suffix("") / "parts/1-of-1.json" if parts else built.run.manifest
     changed = {"parts": {path.name: sha256_file(path)}} if parts else {"manifest_sha256": sha256_file(path)}
     evaluated = json.loads(built.metrics.read_text())["evaluated"]

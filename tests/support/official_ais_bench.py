@@ -44,8 +44,8 @@ def package(commit: str, path: str, folder: Path) -> Path:
 
 
 def install(commit: str, folder: Path, pkg_resources: bool = True) -> Path:
-    """A python in `folder` that has ais_bench of a commit, aclruntime 0.0.2, and pkg_resources or a module that cannot
-    be imported in its place."""
+    """A python in `folder` that has ais_bench of a commit and aclruntime 0.0.2. `pkg_resources`: whether pkg_resources
+    can be imported."""
     found = package(commit, OFFICIAL, folder / "clone")
     text = "from types import SimpleNamespace\nget_distribution = lambda name: SimpleNamespace(version='0.0.2')\n"
     (found / "pkg_resources.py").write_text(text if pkg_resources else "raise ImportError('removed')\n")

@@ -76,8 +76,8 @@ def render(scene: Scene, random: np.random.Generator, noise: float) -> tuple[np.
 
 
 def _maps(scene: Scene, cell: int, random: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """float32 heatmaps and tags [17, H/cell, W/cell]; a blob has the tag of the highest blob there; elsewhere tags
-    change slowly, or are random if there is much noise."""
+    """float32 heatmaps and tags [17, H/cell, W/cell]. In blobs, each cell has the tag of the blob that is highest
+    there; elsewhere tags change slowly, or are random if there is much noise."""
     shape = (COUNT, scene.height // cell, scene.width // cell)
     heat = noise * random.standard_normal(shape, np.float32)
     tags = np.zeros(shape, np.float32)

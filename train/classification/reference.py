@@ -9,7 +9,7 @@ Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's im
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
 Preprocessing equals torchvision's Resize, CenterCrop, ToTensor and Normalize as used in upstream's tools/valid.py
-(https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or with INPUT.RESIZER cv2 PaddleClas'
+(https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or, if INPUT.RESIZER is cv2, PaddleClas'
 ResizeImage, CropImage and NormalizeImage (https://github.com/PaddlePaddle/PaddleClas, commit d178931). This code uses
 Pillow, OpenCV and numpy, and shares nothing with the preprocess stage, so that it is an independent check.
 """
