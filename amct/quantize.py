@@ -14,9 +14,9 @@ ascend the command is `amct_onnx calibration`; AMCT needs a separate Python envi
 on PATH. Otherwise the command is `python -m amct.emulator calibration`. The inputs are float32 even if the model will
 read uint8 pixels: the normalisation of pixels is added afterwards, by atc.convert.
 
-amct_onnx quantizes only convolutions, matrix products and average pooling (amct_rules.LAYERS). With --keep_float, those
-in the list stay in float: they are skip_layers in calibration.cfg beside the output. --method selects how the emulator
-finds the range of each tensor; without it the emulator chooses. amct_onnx does not have this option.
+amct_onnx quantizes only layers: convolutions, matrix products and average pooling (amct_rules.LAYERS). The layers that
+the --keep_float file names stay in float: they are skip_layers in calibration.cfg beside the output. --method selects
+how the emulator finds the range of each tensor; without it the emulator chooses. amct_onnx does not have this option.
 
 Exit code 1 if the tool fails or writes no usable model; 2 for wrong usage.
 """

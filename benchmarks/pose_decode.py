@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 704, 512
 def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
     """Print a line for each number of people. Raises WorkFailed if keypoints differ."""
     upstream = UpstreamDecoder(peer)
-    how = f"{cores()} cores, {rounds} rounds, medians (of steps: means); keypoints within 1e-3 pixels"
+    how = f"{cores()} cores, {rounds} rounds, medians (means for the single steps); keypoints within 1e-3 pixels"
     print(f"{scenes} scenes of {WIDTH} x {HEIGHT}, {how}")
     for count in people:
         drawn = [outputs_of(seed, count, WIDTH, HEIGHT) for seed in range(scenes)]

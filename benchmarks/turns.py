@@ -17,7 +17,7 @@ from hrnet.cli import WorkFailed, integer
 
 
 def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Run each candidate once per round; return its seconds in each round, without a first warm-up round."""
+    """Run a warm-up round, which is not timed, then `rounds` rounds; return each candidate's seconds in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, work in candidates.items():

@@ -35,9 +35,9 @@ class Part:
     dtypes: Mapping[str, type]  # of these inputs
     graph_inputs: list[str]  # inputs of `model` that are inputs of the whole graph
     node: onnx.NodeProto  # the operator to report: the last one with weights, or else the last one
-    # If the last operator dequantizes: the largest rounding error. `model` then has a second output, the tensor before
-    # it was rounded.
-    step: Optional[float]
+    # If the last operator dequantizes: half of its scale, the largest rounding error. `model` then has a second output,
+    # the tensor before it was rounded.
+    half_scale: Optional[float]
 
 
 class Graph:
@@ -122,7 +122,7 @@ def _part(graph: Graph, target: str, borders: Mapping[str, str]) -> Part:
             nodes.add(graph.producers[name])
             waiting += used_by(graph.nodes[graph.producers[name]])
     ordered = [graph.nodes[at] for at in sorted(nodes)]
-    exact, step = _quantized(graph, target)
+    exact, half_scale = _quantized(graph, target)
     outputs = [target, *([exact] if exact else [])]
     made = helper.make_graph(
         [_normal(node) for node in ordered],
@@ -142,7 +142,7 @@ def _part(graph: Graph, target: str, borders: Mapping[str, str]) -> Part:
     feeds = {name: borders[name] for name in inputs if name not in graph.inputs}
     dtypes = {name: FLOATS[graph.types[name]] for name in feeds}
     named = next((node for node in reversed(ordered) if node.op_type in WEIGHTED), ordered[-1])
-    return Part(model, feeds, dtypes, [name for name in inputs if name in graph.inputs], named, step)
+    return Part(model, feeds, dtypes, [name for name in inputs if name in graph.inputs], named, half_scale)
 
 
 def _normal(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -105,7 +105,7 @@ class Walk:
             own = self._run(by_compiled, expected, given[1])[0]
             if not expected[tensor].shape == found[tensor].shape == own.shape:
                 raise BatchDiffers(f"{tensor}: {list(expected[tensor].shape)} and {list(found[tensor].shape)}")
-            clipped = _count_clipped(found[tensor], exact, by_compiled.step)
+            clipped = _count_clipped(found[tensor], exact, by_compiled.half_scale)
             self.sums[tensor].add(expected[tensor], found[tensor], own, clipped)
             for name in {tensor, *by_reference.feeds.values(), *by_compiled.feeds.values()}:
                 if self.last_use[name] == tensor:
@@ -165,13 +165,13 @@ class Walk:
         return found
 
 
-def _count_clipped(found: np.ndarray, exact: list[np.ndarray], step: Optional[float]) -> int:
+def _count_clipped(found: np.ndarray, exact: list[np.ndarray], half_scale: Optional[float]) -> int:
     """The number of values that quantization changed by more than half of its scale, since they were outside of its
     range."""
-    if not exact or step is None:
+    if not exact or half_scale is None:
         return 0
     with np.errstate(invalid="ignore"):  # inf - inf
-        return int((np.abs(found - exact[0]) > step * JUST_ABOVE).sum())
+        return int((np.abs(found - exact[0]) > half_scale * JUST_ABOVE).sum())
 
 
 def worst(operators: list[Operator]) -> list[Operator]:

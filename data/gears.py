@@ -64,7 +64,8 @@ def _extended(best: list[Optional[Cover]], longs: list[int], sides: Mapping[int,
 
 
 def with_square(sides: Mapping[int, int], short: int) -> list[Cover]:
-    """The covers of lowest cost, and those that contain the square gear, which landscape and portrait images share."""
+    """The covers of lowest cost, then the covers of lowest cost among those with the square gear, which landscape and
+    portrait images share."""
     rest = {side: count for side, count in sides.items() if side != short}
     squares = [(cost + short * sides[short], (short, *longs)) for cost, longs in covers(rest)] if short in sides else []
     return covers(sides) + squares

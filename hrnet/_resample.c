@@ -29,7 +29,7 @@ typedef struct {
     Py_ssize_t size, taps;
 } Axis;
 
-/* row: uint8 [width][3]; wide: int32 [3 * width + 3 * taps + 1], 0 after the row; sums: int32 [3 * size + 1], scratch;
+/* row: uint8 [width][3]; wide: int32 [3 * width + 3 * taps + 1], the row's values, then zeros; sums: int32 [3 * size + 1], scratch;
    out: uint8 [size][3]. */
 MULTIVERSION static void along_row(const uint8_t *restrict row, Py_ssize_t width, const Axis *x, int32_t *restrict wide,
                              int32_t *restrict sums, uint8_t *restrict out) {

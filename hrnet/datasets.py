@@ -55,7 +55,7 @@ class Dataset:
 
     root: Path
     labels: dict[str, int]  # path relative to root -> class index
-    unlabelled: list[str]  # files beside the images that have no label
+    unlabelled: list[str]  # files without a label beside the labelled images
     absent: list[str]  # labelled images that are missing: the directory is a subset
     index: Path  # the file or directory that defines the labels
     broken: dict[str, str] = field(default_factory=dict)  # labelled, but a broken link or not a file -> why

@@ -23,7 +23,7 @@ Gear = tuple[int, int]  # height, width
 
 
 def round_up(pixels: float) -> int:
-    """Round a side up to a multiple of STEP as upstream does, which truncates fractions: 512.9 gives 512."""
+    """Drop the fraction of a side, then round it up to a multiple of STEP, as upstream does: 512.9 gives 512."""
     return int((pixels + STEP - 1) // STEP * STEP)
 
 

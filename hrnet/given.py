@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 REJECTED = 2  # exit code
-_before: Optional[Path] = None  # until the values are kept or forgotten
+_before: Optional[Path] = None  # the directory in SETTINGS_BEFORE, from `begin` until the values are kept or forgotten
 
 
 def begin() -> bool:

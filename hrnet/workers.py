@@ -17,7 +17,7 @@ from hrnet.cli import UserError, progress
 
 SHARED_MEMORY = "/dev/shm"  # holds semaphores, and tensors that processes exchange
 CTRL_C = {signal.SIGINT}
-FILES_A_TASK = 16  # files that are sent to a worker at once: enough to hide the communication
+FILES_AT_ONCE = 16  # files that are sent to a worker at once: enough to hide the communication
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ def map_files(
     work: Callable[[Task], Result],
     tasks: Sequence[Task],
     workers: int,
-    at_once: int = FILES_A_TASK,
+    at_once: int = FILES_AT_ONCE,
     unit: str = "images",
 ) -> list[Result]:
     """Apply `work` to each task; the results have the order of the tasks. Works without a pool if `workers` is 1 or the

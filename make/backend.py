@@ -54,7 +54,7 @@ def check_chip_name(options: Options) -> None:
     if names := cann.longer_names(chip):
         why = f"not a complete chip name; these begin with it: {first_few(names, SHOWN)}"
     elif options["BACKEND"] not in NPU_BACKENDS and (names := cann.similar_names(chip)):
-        newer = "for a newer chip use BACKEND=ascend with its CANN"
+        newer = "for a newer chip use BACKEND=ascend with a CANN that supports it"
         why = f"not a known chip, but similar to {first_few(names, SHOWN)} ({newer})"
     else:
         return

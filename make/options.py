@@ -4,7 +4,7 @@
 
 Called by make/resolve.mk, before a virtual environment exists: standard library only. For an invalid value it prints
 one line to stdout and exits with 2; other errors of the same call are printed to stderr before. Otherwise it prints
-`NAME:=value` words for make, and make/remembered.py writes each given value that changed to
+`NAME:=value` words for make. If a given value differs from the remembered one, make/remembered.py writes it to
 `<BUILD>/<MODEL>/settings/<NAME>.mk` as `NAME ?= value`. The Makefile reads these files, so a given value applies to
 later calls too. The files are prerequisites of products, so a new value makes products out of date. STALE lists the
 changed files; a dry run lists them and does not write them.

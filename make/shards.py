@@ -205,7 +205,7 @@ def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: i
 
 
 def remove_others(parts: Path, count: int) -> None:
-    """Remove the inputs and outputs that runs with another number of parts left: they were killed or had --keep."""
+    """Remove the inputs and outputs of earlier runs with another number of parts, which were killed or had --keep."""
     for folder in parts.glob("*-of-*"):
         if folder.is_dir() and not folder.name.endswith(f"-of-{count}"):
             with contextlib.suppress(UserError), locked(parts / f"{folder.name}_lock"):  # skip a part that is running

@@ -46,9 +46,9 @@ def other_model(changed: Optional[int], images: int, accuracy: float) -> list[st
     changes. Then the compiled model may be a different model that is as good as the reference. `changed`: number of
     these images, None if it is unknown; `accuracy`: Top-1 of the less accurate model, percent.
 
-    Two models that were trained separately differ on about as many images as one of them classifies wrongly; int8
-    models of EfficientNet-Lite changed 7 to 22% of that number. The limit is CHANGED_BY_CONVERSION of that number; the
-    warning is given if all of Wilson's 95% interval of the changed images is above it.
+    Two models that were trained separately differ on about E images, where E is the number of images that a single
+    model classifies wrongly; int8 models of EfficientNet-Lite changed 7 to 22% of E. The limit is CHANGED_BY_CONVERSION
+    of E; the warning is given if all of Wilson's 95% interval of the changed images is above it.
     """
     limit = CHANGED_BY_CONVERSION * (1 - accuracy / 100)
     if not changed or wilson_interval(changed / images, images)[0] <= limit:

@@ -7,7 +7,7 @@ the latency of a batch of one, and under load the batches grow. The queue is unl
 images.
 
 Rows that do not fill a compiled batch are padded up to the next compiled size, unless a smaller batch without padding
-computes more rows per second. This follows from the time of each size, measured at the start: an NPU often needs little
+computes more rows per second. The times of all sizes, measured at the start, decide this: an NPU often needs little
 more time for 16 images than for 9, a CPU almost twice the time.
 """
 

@@ -25,7 +25,7 @@ JOINTS = len(NAMES)
 PREFIX, SUFFIX = "person_keypoints_", ".json"
 EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
 COPY_AGAIN = "copy or download the file again, or give another DATASET=<directory>"
-LARGEST_ID = 2**63  # larger ids do not fit into int64
+ID_LIMIT = 2**63  # an id must be below it to fit into int64
 LARGEST_SIDE = 10**6  # pixels
 MAX_AREA = 4  # largest area of a person / area of the image; above 1, since a person may extend beyond the image
 MAX_BOX = 1000  # largest area of a person's box (the smaller of `bbox` and its joints' box) / area of the person
@@ -224,7 +224,7 @@ def _annotation_error(entry: Mapping[str, Any], number: int, name: str, expected
 
 
 def _is_id(value: object) -> bool:
-    return type(value) is int and -LARGEST_ID <= value < LARGEST_ID
+    return type(value) is int and -ID_LIMIT <= value < ID_LIMIT
 
 
 def _as_json(value: object) -> str:

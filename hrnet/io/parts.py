@@ -48,7 +48,7 @@ class Part:
     batch: int
     classes: int  # outputs of a classifier; 1 for pose
     images: int
-    inferred: int  # images that the time `infer` in `seconds` covers: without those that a killed run had finished
+    inferred: int  # images that seconds["infer"] covers: all but those that a killed run had finished
     seconds: dict[str, float]  # `infer`: wall time of all passes; pose: each step of decoding, summed over processes
     device_images_per_second: Optional[float]  # without file I/O
     made_from: dict[str, str]  # SHA-256 of the manifest and of the run records

@@ -13,7 +13,7 @@ from hrnet.io.stamp import Stamp, write_stamp
 
 
 def describe(metrics: Mapping[str, float], classes: int) -> str:
-    """`top1` to `top5` (percent) as text, without Top-N for N of `classes` or more, which is always 100%."""
+    """`top1` to `top5` (percent) as text, without Top-N for N >= `classes`, which is always 100%."""
     return ", ".join(f"{name} {value:.2f}%" for name, value in list(metrics.items())[: max(1, classes - 1)])
 
 

@@ -62,7 +62,7 @@ def start(words: list[str], **options: Any) -> Any:
 
 
 def run_emulators(patch: pytest.MonkeyPatch) -> None:
-    """Stages that this process runs call the emulators in it."""
+    """Make the stages that run in this process call the emulators in the same process."""
     replaced = SimpleNamespace(**{**vars(subprocess), "Popen": start})
     for module in (cann_tool, run_ais_bench):
         patch.setattr(module, "subprocess", replaced)

@@ -77,7 +77,7 @@ def without_kernel() -> onnx.ModelProto:
 
 
 def passing() -> onnx.ModelProto:
-    """image [batch,3,H,W] -> what [batch,3,H,W], the same values."""
+    """image [batch,3,H,W] -> `what` [batch,3,H,W], the same values."""
     node = helper.make_node("Identity", ["image"], ["what"], "Identity_0")
     return model_of([node], {"image": ["n", 3, "h", "w"]}, {"what": ["n", 3, "h", "w"]})
 
@@ -102,8 +102,8 @@ def pyramid(factor: int) -> onnx.ModelProto:
 
 
 def padded(size: object = 30, multiple: int = 16) -> onnx.ModelProto:
-    """image [batch,3,size,size] -> what, zero-padded to a multiple, by sizes that are computed from the input's shape,
-    as torch exports it. ONNX's shape inference does not know Mod."""
+    """image [batch,3,size,size] -> `what`: the image, zero-padded to a multiple, by sizes that are computed from the
+    input's shape, as torch exports it. ONNX's shape inference does not know Mod."""
     stored = {"m": np.array([multiple], np.int64), "sides": np.array([0, 0, 1, 1]), "begin": np.zeros(4, np.int64)}
     nodes = [
         helper.make_node("Shape", ["image"], ["shape"], "Shape"),
