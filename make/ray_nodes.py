@@ -78,8 +78,8 @@ def unpack(archive: bytes, name: str) -> str:
 
 def execute(folder: str, words: list[str], wanted: str) -> Outcome:
     """Run a command in `folder`; `{python}` in its words is replaced by this interpreter. The command is killed if this
-    process ends. Returns its output and the bytes of the files that match `wanted`, and removes these files. First waits
-    until the processes of a killed attempt have ended, about LOCK_TRIES / 10 seconds at most."""
+    process ends. Returns its output and the bytes of the files that match `wanted`, and removes these files. First
+    waits until the processes of a killed attempt have ended, about LOCK_TRIES / 10 seconds at most."""
     import fcntl
     import time
 

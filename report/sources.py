@@ -1,7 +1,8 @@
 """The files that a page is made from: each with its path, its SHA-256 and, for a record, its content.
 
 Each number on a page is a value of a record or of the page's own JSON block (OWN). A JSON pointer
-(https://www.rfc-editor.org/rfc/rfc6901) selects the value. The page shows the record and its hash, so that anyone can check the number.
+(https://www.rfc-editor.org/rfc/rfc6901) selects the value. The page shows the record and its hash, so that anyone can
+check the number.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 (core/compare/compare_cli.py, infer/offline/compare/msquickcmp). It shares no code with this project.
 
 The .om is that of the fake atc (`IMOD`, a line of JSON, the ONNX file). The fake runs the .om and the ONNX file of -gp
-with all outputs, and rounds the outputs of the .om to float16. Like the real tool, it accepts options only as `name value`, needs one file with a
-whole batch, and exits with 0 if -gp is missing. Its table also has a row that only the NPU has, and one of the
-whole net without figures.
-
-FAKE_MSPROBE changes what it does: `nothing` writes no table, `fails` exits with 1.
+with all outputs, and rounds the outputs of the .om to float16. Like the real tool, it accepts options only as
+`name value`, needs one file with a whole batch, and exits with 0 if -gp is missing. Its table also has a row that only
+the NPU has, and one of the whole net without figures.
 """
 
 from __future__ import annotations
