@@ -244,7 +244,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     text = "chip: Ascend followed by the name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
     text = "of the computations inside the model; default: fp16 by atc, fp32 by its emulator; "
-    text += "fp32: atc's convolutions may still read float16"
+    text += "with fp32, atc's convolutions may still read float16"
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
     text = "--precision int8: the int8 model, made from --model by amct.quantize"
     parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)

@@ -1,10 +1,10 @@
 """The flags in ATC_FLAGS, which are passed to atc, such as `--op_select_implmode=high_precision`.
 
 Flags that this project sets itself are rejected (OWN), with these exceptions: --log is accepted and replaces the value
-of atc.convert's --log; --precision_mode and --precision_mode_v2 are rejected only if PRECISION is given too, and
---keep_dtype only if KEEP_FLOAT is given too. Flags that change the model's inputs or the files that atc writes are
-rejected, because they would make the model's record wrong. Paths are relative to the current directory; since atc runs
-in another directory, they are converted. Everything else is passed unchanged.
+of atc.convert's --log; --precision_mode and --precision_mode_v2 are accepted unless PRECISION is given too, and
+--keep_dtype is accepted unless KEEP_FLOAT is given too. Flags that change the model's inputs or the files that atc
+writes are rejected, because they would make the model's record wrong. Paths are relative to the current directory;
+since atc runs in another directory, they are converted. Everything else is passed unchanged.
 """
 
 from __future__ import annotations

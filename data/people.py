@@ -253,7 +253,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="split (%(default)s)")
     parser.add_argument("--images", type=integer(1), default=100, help="number of images (%(default)s)")
     parser.add_argument(
-        "--seed", type=integer(0), default=1, help="random seed, another one for each split (%(default)s)"
+        "--seed", type=integer(0), default=1, help="random seed; give a different one for each split (%(default)s)"
     )
     parser.add_argument("--size", type=integer(64), default=SIZE, help="short side, pixels (%(default)s)")
     scenes = "plain: one to three large people; varied: like COCO (%(default)s)"

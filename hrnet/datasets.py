@@ -103,7 +103,11 @@ class Dataset:
                 hint = "put the names in the order of the directories, or rename each directory to its class index"
                 where = self.root / "val" / folder
                 raise UserError(
-                    "class directory with another index", where=where, expected=expected, found=index, hint=hint
+                    "the index of this class directory differs from INPUT.CLASS_NAMES",
+                    where=where,
+                    expected=expected,
+                    found=index,
+                    hint=hint,
                 )
 
     def not_images(self) -> dict[str, str]:

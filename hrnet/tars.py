@@ -258,5 +258,7 @@ def _check_end(path: AnyPath, file: BinaryIO, end: int, size: int) -> None:
             joined = file.tell() > end + BLOCK
             hint = "join tar files with tar -A, not with cat" if joined else NEW_COPY
             found = f"data {'after' if joined else 'at'} byte {end}"
-            raise FormatError("damaged tar file, or more than one", where=path, found=found, hint=hint)
+            raise FormatError(
+                "damaged tar file, or several tar files joined in one", where=path, found=found, hint=hint
+            )
         block = file.read(1 << 20)

@@ -21,8 +21,8 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "GATE": "max drop, points; none: 1, and NOT JUDGED is accepted",
-    "REFERENCE": "metrics record; config: published, also for a subset",
+    "GATE": "max drop, points; or none: 1 point or NOT JUDGED",
+    "REFERENCE": "metrics record; or config: the published accuracy",
 }
 
 INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided

@@ -160,7 +160,7 @@ def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: boo
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(SIZE, 72, layout="constrained")  # so that a pixel is a point while labels are placed
+        figure = Figure(SIZE, 72, layout="constrained")  # 72 dpi: a pixel is 1/72 inch while labels are placed
         axes = figure.add_subplot(title=title)
         _scatter(figure, axes, x, series, log)
         with replacing(output.with_suffix(".svg")) as file:

@@ -206,7 +206,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
         amct = find_program("amct_onnx")
         report.show("amct_onnx", amct or "not on PATH")
         if not amct:
-            hint = "install CANN's AMCT in a separate Python environment, and add the bin of this environment to PATH"
+            hint = "install CANN's AMCT in a separate Python environment, and add the bin directory of that one to PATH"
             report.error(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend == "ascend" and call["PRECISION"] == "fp32":
         report.show(

@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> None:
                 number = list(sources).index(model) + 1
                 print(f"row {number} of {len(rows)}: {model}", flush=True)
                 rows[model] = family.measure(model, made_from, lock)
-            settle(0)  # keep the values of this call, even if a later row fails
+            settle(0)  # make remembers the variables of this call, even if a later row fails
         shutil.rmtree(family.work, ignore_errors=True)
         entries = [entry(row, published) for row in rows.values() if row]
         write(family, entries, tables)

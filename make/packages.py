@@ -1,5 +1,5 @@
-"""The packages that make doctor checks, and which of them a call of make needs; standard library only. It does not
-check those that only make family, make report, make serve or make cluster needs: these targets report a missing
+"""The packages that make doctor checks, and which of them a call of make needs; standard library only. make doctor does
+not check those that only make family, make report, make serve or make cluster needs: these targets report a missing
 package."""
 
 from __future__ import annotations

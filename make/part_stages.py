@@ -43,7 +43,7 @@ class Stages:
             if self.stopped:
                 raise Stopped
         if code == 0:
-            settle(0)  # keep the values of this call, even if a later stage fails
+            settle(0)  # make remembers the variables of this call, even if a later stage fails
         else:
             what = f"part {values['shard']}: {name} failed, see above"
             raise (UserError if code == 2 else WorkFailed)(what, found=f"exit {code}", hint=HINT)

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
     for number, row in enumerate(ROWS, 1):
         print(f"row {number} of {len(ROWS)}: {row.name}", flush=True)
         rows.append(measure(args, row, backends, expected))
-        settle(0)  # keep the values of this call, even if a later row fails
+        settle(0)  # make remembers the variables of this call, even if a later row fails
         if not expected:
             path = args.metrics / f"{tag(row, backends[0], args.batch_size)}{args.ending}.json"
             pose = "AP" in read_json(path, "metrics")["metrics"]

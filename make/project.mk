@@ -114,7 +114,7 @@ lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the fil
 alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 	@$(info done; next: make demo)
-# Opening the lock updates its time: if $(VENV)/done is newer, another call has finished the setup meanwhile
+# The lock file gets the current time when it is opened, before the wait: if $(VENV)/done is newer, another call finished the setup meanwhile
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@mkdir -p $(VENV)
 	@$(call alone,setup); [ ! $@ -nt $(VENV)/setup_lock ] || exit 0; \
@@ -140,7 +140,7 @@ demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
 	@echo "next: make report MODEL=$(DEMO) BUILD=$(BUILD)/demo    writes $(BUILD)/demo/$(DEMO)/report.html"
 
-.PRECIOUS: data/digits/val_label.txt data/demo_people/annotations/person_keypoints_val2017.json# complete if they exist
+.PRECIOUS: data/digits/val_label.txt data/demo_people/annotations/person_keypoints_val2017.json# an interrupted make does not remove them: if they exist, they are complete
 data/digits/val_label.txt: data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)
 data/demo_people/annotations/person_keypoints_val2017.json: data/people.py data/figures.py

@@ -175,4 +175,4 @@ def remove_unread(options: Options) -> None:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise OptionError(f"{path}: cannot be removed: {error.strerror}") from None
-            note(f"{path}: removed, because {path.stem} is not remembered")
+            note(f"{path}: removed, because make no longer remembers {path.stem}")

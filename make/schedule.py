@@ -194,7 +194,7 @@ class Scheduler:
                 why = str(error)
         if not why:
             plan.done(node.key)
-            settle(0)  # keep the values of this call, even if a later part fails
+            settle(0)  # make remembers the variables of this call, even if a later part fails
             self.report(self.progress.line(part, node.name, images, time.monotonic()))
             return
         plan.fail(part, node.key, why)

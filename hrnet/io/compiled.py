@@ -121,7 +121,7 @@ class CompiledModel:
         check_dtypes([*compiled.inputs, *compiled.outputs], path)
         free = any(-1 in tensor.shape for tensor in compiled.inputs)
         if free != bool(compiled.gears) or any(len(gear.outputs) != len(compiled.outputs) for gear in compiled.gears):
-            expected = "gears with all outputs if the model has dynamic axes, else none"
+            expected = "gears that each list all outputs if the model has dynamic axes, else no gears"
             raise FormatError(
                 "invalid gears", where=path, expected=expected, found=compiled.gears, hint=f"rm {model}; make om"
             )

@@ -56,7 +56,9 @@ class Manifest:
         """The class of each image. Raises UserError for a data set without labels."""
         labels = [image.label for image in self.images if image.label is not None]
         if len(labels) != len(self.images):
-            raise UserError(f"no labels in a manifest of {self.dataset}", hint="give one of a classification data set")
+            raise UserError(
+                f"no labels in a manifest of {self.dataset}", hint="give the manifest of a classification data set"
+            )
         return labels
 
     def sha256(self) -> str:
