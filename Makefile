@@ -29,7 +29,7 @@ MODELS       ?=#                              report, family: names (family: all
 LOOP         ?= 20#                           bench, family: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      model: fp16, fp32, int8, or default (fp16 on an NPU)
-KEEP_FLOAT   ?=#                              int8, fp16: auto, or a file of operators to keep in float
+KEEP_FLOAT   ?=#                              auto, or a file of operators that int8 or fp16 skips
 CALIB        ?= 64#                           int8 or KEEP_FLOAT=auto: number of calibration images
 SOC          ?= Ascend310P3#                  chip name, as make doctor prints it
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
@@ -37,7 +37,7 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            max drop, points; or none (docs/guide.md); not remembered
+GATE         ?= 1#                            max drop, points (none: docs/guide.md); not remembered
 REFERENCE    ?=#                              torch, onnx, a metrics record, or config (docs/guide.md)
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable or unlabelled images to allow; not remembered

@@ -118,7 +118,7 @@ def run(
         record = BenchRecord(
             metadata=compiled[0].metadata,
             tool=result.tool,
-            start_in_seconds="total" not in result.host,
+            seconds_include_start="total" not in result.host,
             rows=rows,
             **around,
         )

@@ -32,7 +32,7 @@ def table(record: BenchRecord) -> str:
         cells += [f"{row.images_per_second:.1f}"]
         rows.append(cells + ([f"{row.card_images_per_second:.1f}"] if card else []))
     where = f"{record.soc_version}, " if record.soc_version else ""
-    start = "includes" if record.start_in_seconds else "does not include"
+    start = "includes" if record.seconds_include_start else "does not include"
     facts = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (record.machine, record.versions)]
     each = plural(record.loop, "batch", "batches")
     return (
@@ -87,7 +87,7 @@ def with_others(record: BenchRecord, others: Optional[BenchRecord]) -> BenchReco
     """A new record with the rows of `others`, sorted by batch size, unless the version of the tool differs."""
     if others is None:
         return record
-    if (others.tool, others.start_in_seconds) != (record.tool, record.start_in_seconds):
+    if (others.tool, others.seconds_include_start) != (record.tool, record.seconds_include_start):
         print(f"removed rows that an earlier make bench measured with {others.tool}: {batches(others.rows)}")
         return record
     print(f"kept rows of an earlier make bench with the same model, tool, machine and LOOP: {batches(others.rows)}")

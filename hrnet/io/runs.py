@@ -68,7 +68,7 @@ class BenchRecord:
     devices: list[str]
     soc_version: Optional[str]  # None if not on an NPU
     loop: int  # batches of each size
-    start_in_seconds: bool  # whether `seconds` include the tool's start and model loading
+    seconds_include_start: bool  # whether `seconds` include the tool's start and model loading
     machine: dict[str, Any]
     versions: dict[str, str]
     rows: list[BenchRow]
