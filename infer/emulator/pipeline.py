@@ -8,13 +8,15 @@ batch repeatedly without file I/O.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -24,6 +26,10 @@ from hrnet.io.tensors import write_output
 from infer.emulator.path_checks import files_per_batch
 from infer.runtimes.base import Runtime
 
+# In these versions of Python, two threads that read the header of an npy file at the same time can fail with a
+# SystemError about AST recursion depth: https://github.com/python/cpython/issues/106905
+UNSAFE = (3, 11) <= sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2)
+NPY_LOCK: AbstractContextManager[Any] = threading.Lock() if UNSAFE else nullcontext()
 MAX_REQUESTS = 8  # each needs memory for the activations of a batch, about 0.12 GiB for W18 at batch 16
 
 
@@ -220,7 +226,8 @@ class Pipeline:
 
     def _load_npy(self, file: Path, mapped: bool = False) -> np.ndarray:
         try:
-            array: np.ndarray = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+            with NPY_LOCK:
+                array: np.ndarray = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise WorkFailed(f"not a readable npy file: {error}", where=file) from None
         if array.dtype != self.dtype:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hrnet.cli import UserError, WorkFailed
 from hrnet.io import tensors
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.manifest import InputImage, Manifest
-from infer.emulator import path_checks
+from infer.emulator import path_checks, pipeline
 from infer.emulator.pipeline import Pipeline, run_all
 from infer.output_dir import OutputDir, keep_finished
 from infer.runtimes.base import Runtime
@@ -80,6 +82,22 @@ def test_results_do_not_depend_on_the_batch_size(names: list[str], batch: int, s
             expected_batches[part[0].tobytes()] = np.stack(part + [part[0]] * (batch - len(part)))
         for given_batch in runtime.batches:
             assert np.array_equal(given_batch, expected_batches[given_batch[0].tobytes()])
+
+
+def test_npy_files_are_read_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In some versions of Python two threads that read npy headers at the same time fail (cpython issue 106905)."""
+    write_inputs(tmp_path, [f"img{i}" for i in range(6)], "npy")
+    (tmp_path / "out").mkdir()
+    lock, load, seen = threading.Lock(), np.load, []
+
+    def locked_load(*args: Any, **options: Any) -> np.ndarray:
+        seen.append(lock.locked())
+        return load(*args, **options)
+
+    monkeypatch.setattr(pipeline, "NPY_LOCK", lock)
+    monkeypatch.setattr(np, "load", locked_load)
+    Pipeline(Plain(2), path_checks.list_inputs(str(tmp_path)), tmp_path / "out", "bin").run()
+    assert len(seen) >= 6 and all(seen)
 
 
 @pytest.mark.parametrize("error", ["missing", "short", "long"])
