@@ -29,8 +29,8 @@ typedef struct {
     Py_ssize_t size, taps;
 } Axis;
 
-/* row: uint8 [width][3]; wide: int32 [3 * width + 3 * taps + 1], the row's values, then zeros; sums: int32 [3 * size + 1], scratch;
-   out: uint8 [size][3]. */
+/* row: uint8 [width][3]; wide: int32 [3 * width + 3 * taps + 1], the row's values, then zeros;
+   sums: int32 [3 * size + 1], scratch; out: uint8 [size][3]. */
 MULTIVERSION static void along_row(const uint8_t *restrict row, Py_ssize_t width, const Axis *x, int32_t *restrict wide,
                              int32_t *restrict sums, uint8_t *restrict out) {
     for (Py_ssize_t i = 0; i < 3 * width; i++) wide[i] = row[i];
@@ -98,7 +98,8 @@ PyDoc_STRVAR(resample_doc,
              "resample(source, width, x_first, x_weights, y_first, y_weights, target)\n\n"
              "source: uint8 [height, width, 3]; *_first: int32 [n], first neighbour of each column or row;\n"
              "*_weights: int32 [n, taps], in 2**-22; target: uint8 [rows, columns, 3], output. All contiguous.\n"
-             "Source columns (x_first to x_first + taps - 1) may extend beyond the right border (read as 0); source rows must all exist.\n"
+             "Source columns (x_first to x_first + taps - 1) may extend beyond the right border (read as 0);\n"
+             "source rows must all exist.\n"
              "Raises ValueError.");
 
 static PyObject *resample(PyObject *module, PyObject *args) {

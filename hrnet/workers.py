@@ -41,7 +41,7 @@ def map_files(
                 results = pool.map(work, tasks, chunksize=at_once)  # starts the workers
             return list(progress(results, len(tasks), unit=unit))
     except BrokenProcessPool:
-        hint = "rerun the same command; if it happens again, use fewer cores: taskset -c 0,1 <the same command>"
+        hint = "rerun the same command; if it happens again, use one core: taskset -c 0 <the same command>"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
 
 
