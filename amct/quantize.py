@@ -5,8 +5,8 @@
 
 Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, written by preprocess --calibration
 Writes   batches/batch_<n>.bin beside the output, the same inputs joined into whole batches (.npy of one image each if
-         height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx,
-         --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
+         height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx; --output (its
+         name is PREFIX_deploy_model.onnx); the record of --output, `<output>.json` (hrnet/io/quantized.py); and a stamp
 Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
@@ -192,7 +192,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="float32 ONNX file")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of calibration inputs with its manifest")
     parser.add_argument("--output", type=Path, required=True, help=f"int8 model to write: PREFIX{amct_rules.DEPLOY}")
-    text = "ascend: amct_onnx; others: its emulator (%(default)s)"
+    text = "ascend: amct_onnx; others: its emulator (default: %(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help="list of operators that stay in float")
     text = "for the emulator only: how to find the range of each tensor (default: the method with the smallest error)"

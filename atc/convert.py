@@ -22,7 +22,7 @@ With --precision int8 the tool compiles --quantized, the int8 model that amct.qu
 --model; in this case only the emulator supports gears.
 --tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
 device. --atc_flags are passed to atc (atc/flags.py).
-With --keep_float the operators in that list stay in float32; it is passed as --keep_dtype.
+--keep_float is a file with a list of operators, which stay in float32. It is passed to the tool as --keep_dtype.
 
 Exit code 1 if the tool rejects the model or writes no file, with a hint for the tool's error code (atc.run_atc); 2 for
 wrong usage.

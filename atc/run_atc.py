@@ -42,8 +42,9 @@ HINTS = {
     "E10054": "a required parameter is empty: give --model, --output and --soc_version, each in quotation marks",
     "E19010": "this CANN does not support this operator at the file's opset: export with opset 11, as make onnx does: "
     "torch.onnx.export(..., opset_version=11, dynamo=False)",
-    "EC0010": "atc uses the first python3 on PATH outside of .venv, which does not have all packages that TBE imports: "
-    "deactivate .venv, then python3 -m pip install decorator attrs psutil scipy sympy cloudpickle tornado absl-py",
+    "EC0010": "atc uses the first python3 on PATH outside of .venv, and this python3 lacks packages that TBE imports: "
+    "to install them there, deactivate .venv, then "
+    "python3 -m pip install decorator attrs psutil scipy sympy cloudpickle tornado absl-py",
     "EZ3003": f"no kernel for this operator on this chip: compare SOC with npu-smi info; {OPERATORS}",
 }
 CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_version\b")

@@ -175,8 +175,9 @@ def _count_clipped(found: np.ndarray, exact: list[np.ndarray], half_scale: Optio
 
 
 def worst(operators: list[Operator]) -> list[Operator]:
-    """The operators with an error, worst first: first those that overflow although their inputs do not, most values
-    first, then those with the largest own error. Without own errors (msprobe) the error after the operator counts."""
+    """The operators with an error, worst first: first those that overflow although their inputs do not, sorted by the
+    number of values that overflow, then those with the largest own error. If there are no own errors (msprobe), the
+    error after the operator is used instead."""
 
     def badness(operator: Operator) -> tuple[int, float]:
         own = operator.error if operator.own_error is None else operator.own_error

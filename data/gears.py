@@ -3,7 +3,7 @@
     python -m data.gears --cfg higher_hrnet_w32_512 --dataset data/coco --gears 4 --output gears.yaml
 
 Reads    widths and heights in annotations/person_keypoints_<split>.json (split: DATASET.TEST), DATASET.INPUT_SIZE
-Writes   a YAML file for preprocess.pose --gears or INPUT.GEARS: GEARS: [[height, width], …]
+Writes   a YAML file that contains `GEARS: [[height, width], …]`, for preprocess.pose --gears or INPUT.GEARS in a config
 
 An image uses the shortest gear that holds it, or else the longest one (hrnet/gears.py). Its cost is the number of
 pixels of that gear. Dynamic programming finds the K gears of lowest total cost exactly: in the list of images sorted by

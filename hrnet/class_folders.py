@@ -123,8 +123,8 @@ def _subset_hint(root: Path, split: str, names: list[str], classes: int) -> str:
     find = f"(cd {place} && find val -mindepth 2 -type f -not -name '.*')"
     program = "NR == FNR {index_of[$1] = NR - 1; next} {print $0, index_of[$2]}"
     command = f"{find} | awk -F'{separator}' '{program}' {file} - > {place}/val_list.txt"
-    needed = f"{file} with the names of all {classes} class directories, one per line, {source}"
-    return f"for a subset, write val_list.txt from {needed}: {command}"
+    needed = f"{file} (the names of all {classes} class directories, one per line, {source})"
+    return f"for a subset, get {needed}, then write val_list.txt with: {command}"
 
 
 def wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:

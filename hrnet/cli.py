@@ -221,7 +221,7 @@ def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", 
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """A number of things, such as `1 image` or `2 images`; `many`: if it is not `one` with an s."""
+    """A number of things, such as `1 image` or `2 images`. `many`: the plural; without it, `one` and an s."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 

@@ -48,8 +48,8 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
 
 
 def height_first(width: int, height: int, size: tuple[int, int]) -> bool:
-    """Whether Pillow 13 changes the height before the width; `_resample.c` changes the width first, and so rounds
-    differently. Pillow does it if the height shrinks by more than twice as many pixels as the width."""
+    """Whether Pillow 13 changes the height before the width: if the height shrinks by more than twice as many pixels as
+    the width. `_resample.c` always changes the width first, and so rounds differently."""
     return height > size[1] and height - size[1] > 2 * (width - size[0])
 
 

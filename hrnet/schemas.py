@@ -232,7 +232,7 @@ def pose() -> CfgNode:
     extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [32, 64, 128])
     extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [32, 64, 128, 256])
     extra.DECONV = CfgNode()
-    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution and adds an output; only 1 can be decoded
+    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution and adds an output; decoding supports only the value 1
     extra.DECONV.NUM_CHANNELS = [32]
     extra.DECONV.KERNEL_SIZE = [4]  # 2, 3 or 4
     extra.DECONV.NUM_BASIC_BLOCKS = 4

@@ -38,7 +38,7 @@ from infer.bench_table import find_others, read_others, table, with_others
 from infer.bench_timing import Bench, cases
 from infer.output_dir import read_settings
 
-CARD_DEVICES = {"Ascend310": 4}  # devices per card; for other chips the table has no such column
+CARD_DEVICES = {"Ascend310": 4}  # devices per card; other chips get no column "card images/s"
 
 
 def check_name(model: Path, compiled: CompiledModel) -> None:

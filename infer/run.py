@@ -128,7 +128,7 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, device: str, locks: list[int]) -> None:
     """Run the tool once, for one pass or, with the emulator, for two; then write their records. Raises WorkFailed if it
-    fails, but UserError if it fails without any output, also without a kept one of an interrupted run."""
+    fails, but UserError if it fails and there is no output at all, neither a new one nor one of an interrupted run."""
     first = jobs[0]
     batch, gears = compiled.inputs[0].shape[0], bool(compiled.gears)
     command_line = run_ais_bench.build_command(

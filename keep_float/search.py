@@ -63,7 +63,8 @@ class Inputs:
         self.images = images[: whole_batches(len(images), self.unit)]
 
     def read(self, images: list[InputImage]) -> Iterator[np.ndarray]:
-        """float32 [N, C, H, W] for `size` images at a time; only a model that accepts any batch gets a smaller one."""
+        """float32 [N, C, H, W] for `size` images at a time; the last batch may be smaller, but only if the model
+        accepts any batch size."""
         for start in range(0, len(images), self.size):
             part = images[start : start + self.size]
             yield np.concatenate([read_input(self.folder, image, self.manifest) for image in part])
@@ -112,10 +113,10 @@ class Search:
 
 
 def by_error(walk: Walk) -> list[str]:
-    """The names of the nodes, sorted by the error that each one adds, largest first: the larger one of its own error
-    and the increase of the error from its inputs to its result. The own error alone is not enough: if one channel of a
-    tensor has large values, rounding the tensor gives a small relative error, and only the result of the next operator
-    shows the cost."""
+    """The names of the nodes, sorted by the error that each one adds, largest first. A node adds the larger of two
+    values: its own error, and the increase of the error from its inputs to its result. The own error alone is not
+    enough: if one channel of a tensor has large values, rounding the tensor gives a small relative error, and only the
+    result of the next operator shows the cost."""
     operators = {each.tensor: each for each in walk.operators()}
     worst: dict[str, tuple[int, float]] = {}
     for tensor, each in operators.items():

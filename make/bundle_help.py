@@ -21,7 +21,7 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "GATE": "max drop, points; or none: 1 point or NOT JUDGED",
+    "GATE": 'max drop, points; "none": 1, and NOT JUDGED is accepted',
     "REFERENCE": "metrics record; or config: the published accuracy",
 }
 

@@ -26,8 +26,8 @@ PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench
 FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
 POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
 CHECKS = {
-    "BUILD": PATH,
-    **dict.fromkeys(("DATASET", "OM", "PREP"), optional(PATH)),  # DATASET: make family may measure speed only
+    **dict.fromkeys(("BUILD", "DATASET"), PATH),
+    **dict.fromkeys(("OM", "PREP"), optional(PATH)),
     "CFG": optional(FILE),  # empty for make family
     **dict.fromkeys(("WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
     **dict.fromkeys(("BATCH", "LOOP", "CALIB"), POSITIVE),

@@ -41,7 +41,7 @@ from make.schedule import Job, Plan, Progress, Scheduler
 
 
 def store(parts: Path, part: Shard, outcome: Outcome) -> int:
-    """Write the files of a part, its record last. Returns its number of images. Raises FormatError if they are not
+    """Write the files of a part, its record last. Returns its number of images. Raises FormatError if the files are not
     those of this part."""
     record = parts / f"{part.name}.json"
     for name in sorted(outcome.files, key=lambda name: name == record.name):
@@ -70,7 +70,7 @@ def pack(args: argparse.Namespace) -> tuple[bytes, str]:
     nothing = dict.fromkeys(("inputs", "inputs_flip", "annotations", "reference"))
     files, _ = bundle.collect(argparse.Namespace(**{**vars(args), **nothing, "set": settings.items()}))
     files.update(reference_files(args))
-    # the directory is not shared with another checkout, whose call would remove it
+    # another checkout gets another name, so it does not remove this directory while it is in use
     mine = f"{platform.node()} {args.parts.absolute()} {bundle.digest(files)}"
     name = f"{args.cfg.stem}-{hashlib.sha256(mine.encode()).hexdigest()[: bundle.DIGITS]}"
     with tempfile.TemporaryDirectory() as scratch:

@@ -27,7 +27,7 @@ def set_defaults(options: Options) -> None:
     defaults = {
         "HOST": "127.0.0.1",
         "PORT": "8000",
-        "DATASET": "" if family else options.default("DATASET"),
+        "DATASET": "" if family or "DATASET" in options.given else options.default("DATASET"),
         "BATCH": batch,
         "BATCHES": batches,
     }

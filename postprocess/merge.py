@@ -9,8 +9,8 @@ Reads    <parts>/<k>-of-<shards>.json and the files beside it (hrnet/io/parts.py
          by `train.<task>.reference` or `atc.reference`
 Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --measured the reference for
          all parts; last the metrics record --output and a stamp (hrnet/io/stamp.py)
-Rejects  missing parts, parts with a wrong number in their record, and parts with another image list, config, weights,
-         compiled model, input dtype, flip test, tool or code than the others
+Rejects  missing parts, parts whose record contains another part number than the file name, and parts with another image
+         list, config, weights, compiled model, input dtype, flip test, tool or code than the others
 
 The result equals that of one run over all images.
 """

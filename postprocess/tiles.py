@@ -49,7 +49,7 @@ def empty_tile(side: int, lines: int) -> Image.Image:
 def draw_text(tile: Image.Image, x: int, y: int, text: str, colour: str) -> None:
     """Write a line of text, cut off at the border of the tile. Characters that the font cannot draw are replaced."""
     pen, font = ImageDraw.Draw(tile), ImageFont.load_default()
-    unicode = isinstance(font, ImageFont.FreeTypeFont)  # else Pillow's bitmap font, which raises an exception
+    unicode = isinstance(font, ImageFont.FreeTypeFont)  # else Pillow's bitmap font, which has only Latin-1
     encoding, dots = ("utf-8", "…") if unicode else ("latin-1", "...")
     text = text.encode(encoding, "replace").decode(encoding)
     if pen.textlength(text, font=font) > tile.width - BORDER - x:

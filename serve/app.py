@@ -105,7 +105,8 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Load the models while the server already answers; at the end compute the requests that are waiting."""
+        """Load the models while the server already answers. When the server stops, compute the requests that are still
+        waiting."""
         loading = asyncio.create_task(self._load())
         yield
         await loading

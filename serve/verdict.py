@@ -50,7 +50,7 @@ def after_fail(points: float) -> str:
     """The commands after a verdict FAIL with a drop of `points`. If make's default GATE accepts this drop, the FAIL
     came from a smaller GATE."""
     if points <= DEFAULT_GATE:
-        return f"make gate judges again with GATE={DEFAULT_GATE:g}"
+        return f"to judge again with the default GATE={DEFAULT_GATE:g}: make gate"
     accept = f"to accept this drop: make gate GATE={math.ceil(100 * points) / 100:g}"
     return accept if hrnet.BOARD else f"make compare shows where accuracy is lost; {accept}"
 

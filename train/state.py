@@ -46,7 +46,7 @@ def run_settings(
         "OPTIMIZER, MOMENTUM, WD, NESTEROV": [train.OPTIMIZER, train.MOMENTUM, train.WD, train.NESTEROV],
         "LR_STEP, LR_FACTOR": [list(train.LR_STEP), train.LR_FACTOR],
         "learning rate": train.LR,
-        "length of the one cycle": None if train.LR_STEP else train.END_EPOCH,
+        "END_EPOCH, the length of the learning rate's cycle": None if train.LR_STEP else train.END_EPOCH,
         "batch": train[trainer.task.batch_key],
         "number of processes": trainer.context.processes,
         "precision": trainer.precision,

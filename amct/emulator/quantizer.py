@@ -74,9 +74,9 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
 
 
 def collect(model: onnx.ModelProto, read: Callable[[], Iterable[np.ndarray]]) -> dict[str, Histogram]:
-    """The histogram of each float32 tensor over all batches that `read` yields, float32 [N, C, H, W]. All values of
-    one batch would need gigabytes, so `read` is called PASSES times, each time for a part of the tensors. Raises
-    UserError for values that are not finite."""
+    """The histogram of each float32 tensor over all batches that `read` yields, float32 [N, C, H, W]. The values of all
+    tensors for one batch would need gigabytes, so `read` is called PASSES times, each time for a part of the tensors.
+    Raises UserError for values that are not finite."""
     names = float_tensors(model)
     found = {name: Histogram() for name in names}
     for part in filter(None, (names[first::PASSES] for first in range(PASSES))):

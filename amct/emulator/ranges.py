@@ -96,8 +96,8 @@ class Histogram:
         return chosen
 
     def _divergence(self, low: float, high: float) -> float:
-        """The divergence of the values, clipped to the range, from the values rounded to LEVELS levels in the range.
-        Zeros are not counted: int8 represents 0 exactly, and after a ReLU half of the values are 0."""
+        """The Kullback-Leibler divergence between the values clipped to the range and the values rounded to LEVELS
+        levels in it. Zeros are not counted: int8 represents 0 exactly, and after a ReLU half of the values are 0."""
         scale = BINS / 2 / self.limit
         first = min(int((low + self.limit) * scale), BINS - 1)
         last = min(int((high + self.limit) * scale), BINS - 1)

@@ -14,8 +14,8 @@ different directories are equal). Exit code 0, or 255 with ATC's error message a
   (atc.emulator.aipp). With fp16 the result of this arithmetic is rounded too.
 - A -1 in --input_shape remains a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded;
   infer.emulator rejects other shapes, as the device does.
-- For a model of amct.emulator, gears and --precision_mode=force_fp32 are rejected, as atc rejects them for models of
-  amct_onnx. Gears are accepted if the model was quantized with -1 in --input_shape, which amct_onnx does not support.
+- For a model of amct.emulator, --precision_mode=force_fp32 is rejected, as atc rejects it for models of amct_onnx.
+  Gears are rejected too, unless the model was quantized with -1 in --input_shape, which only amct.emulator supports.
 - --out_nodes accepts only names of graph outputs.
 - Any name with the form of a chip's name is accepted: the list of chips depends on the release of atc.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are

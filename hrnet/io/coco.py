@@ -66,8 +66,8 @@ def annotation_path(dataset: Path, split: str) -> Path:
 def read_annotations(path: AnyPath, segmentations: bool = False) -> Annotations:
     """Read and check a keypoint annotation file. Raises FormatError with the id of the image or annotation.
 
-    `segmentations`: for training. People with joints then need a `bbox` that is not empty. People without joints, and
-    crowds, need a `segmentation`, which is returned in a form that pycocotools accepts.
+    `segmentations`: for training. People with joints then need a `bbox` whose width or height is above 0. People
+    without joints, and crowds, need a `segmentation`, which is returned in a form that pycocotools accepts.
     """
     content = read_json(path, "annotation file", expected=EXPECTED, hint=COPY_AGAIN)
     found = first_few(sorted(content), 5) if isinstance(content, dict) and content else _as_json(content)

@@ -136,8 +136,8 @@ def _lock(path: str, what: str, where: AnyPath) -> int:
 
 
 def find_locked(folder: AnyPath) -> Optional[tuple[str, str]]:
-    """The path of a lock below `folder` that another process has, and that process (see `lock_holder`); None if all
-    locks are free."""
+    """The path of a lock below `folder` that another process holds, and the name of this process (see `lock_holder`);
+    None if all locks are free."""
     for root, _, names in os.walk(folder):
         for name in names:
             if not name.endswith("_lock") and not (name[0] == "." and name.endswith(".tmp")):

@@ -37,7 +37,7 @@ class InputImage:
 class Manifest:
     """The content of a directory of inputs; written last, so that its presence means that the directory is complete."""
 
-    dataset: str  # imagenet, coco, or images: without labels, for make predict or to calibrate a classifier
+    dataset: str  # "imagenet", "coco", or "images" (no labels; for make predict, or to calibrate a classifier)
     config_sha256: str
     index_sha256: str  # of the paths, labels, sizes and modification times of all images
     dtype: str
@@ -114,7 +114,7 @@ def _check_alignment(manifest: Manifest, path: AnyPath) -> None:
     if without:
         what, expected = (
             "images without `image_id`, `center` or `scale`",
-            "two numbers each, positive for scale",
+            "a number for image_id, two numbers for center, two positive numbers for scale",
         )
         raise FormatError(what, where=path, expected=expected, found=first_few(without))
     check_unique("duplicate image_id", (image.image_id for image in manifest.images), path)

@@ -1,8 +1,9 @@
 """The record of the results of one part of a data set (kind `part`).
 
 `<TAG>/parts/3-of-16.json` is written last, after `3-of-16.predictions.jsonl` and, for pose, `3-of-16.keypoints.json`.
-`postprocess.merge` needs only these files; in addition COCO's annotations for pose, and `3-of-16.reference.json` (pose:
-also `3-of-16.reference.keypoints.json`) with REFERENCE=torch or onnx. They can be copied from another machine.
+Of each part, `postprocess.merge` needs these files and, with REFERENCE=torch or onnx, `3-of-16.reference.json` (pose:
+also `3-of-16.reference.keypoints.json`). For pose it also needs COCO's annotations. The files of a part can be copied
+from another machine.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ def describe(metrics: Mapping[str, float], classes: int) -> str:
 def write_reference(
     products: Sequence[Path], figures: dict[str, Any], manifest: Manifest, stamp: Stamp, source: str, tool: str
 ) -> None:
-    """Write the record, the last of `products`, and its stamp. `figures`: metrics and counts; `source`: the role in
-    `stamp.files` of the file whose accuracy this is; `tool`: what computed it."""
+    """Write the record to the last path of `products`, then its stamp. `figures`: metrics and counts; `source`: the
+    role in `stamp.files` of the file whose accuracy this is; `tool`: what computed it."""
     record = {
         **figures,
         "weights_sha256": stamp.files[source],

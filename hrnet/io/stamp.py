@@ -71,7 +71,7 @@ def touch(product: AnyPath, records: Sequence[AnyPath], again: Optional[str] = N
 
 def tensors_state(folder: AnyPath) -> str:
     """SHA-256 of the names, sizes and modification times of the inputs or outputs in a directory, which are too large
-    to read each time; `missing` without the directory."""
+    to read each time. Returns the text `missing` if the directory does not exist."""
     try:
         with os.scandir(folder) as entries:
             files = sorted((entry.name, entry.stat()) for entry in entries if entry.name.endswith(TENSORS))

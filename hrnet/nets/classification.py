@@ -38,7 +38,7 @@ class ClassificationNet(Trunk):
         for halve, lower in zip(self.downsamp_modules, widened[1:]):
             x = lower + halve(x)
         x = self.final_layer(x)
-        # Adaptive pooling, since a mean over H and W would add nodes that compute shapes to the ONNX graph.
+        # Adaptive pooling: a mean over H and W would add nodes to the ONNX graph that compute shapes.
         return self.classifier(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 

@@ -220,7 +220,7 @@ class Unpickler(pickle._Unpickler):  # a damaged file could make the one in C al
         if len(pid) > 5 and pid[5] is not None:
             _, offset, count = pid[5]
             size = storage.kind.size
-            # Not a copy: the bytes may be read later.
+            # Not a copy: at this point, the bytes may not have been read from the file yet.
             part = slice(offset * size, (offset + count) * size)
             return Storage(storage.kind, count, lambda: memoryview(storage.fetch())[part])
         return storage

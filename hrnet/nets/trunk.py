@@ -176,8 +176,8 @@ class Trunk(nn.Module):
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
         """Change each branch to the next stage's width, and add a branch that is computed from the last one before it.
 
-        Upstream differs: it computes not only the new branch, but also each changed branch from the last one; here a
-        changed branch is computed from itself. The result is the same for all published models: transition1 has only
+        Upstream differs in the input of a changed branch: there it is the last branch before, as for the new branch;
+        here it is the branch itself. The result is the same for all published models: transition1 has only
         one branch to change, transition2 and transition3 change none.
         """
         kept: list[nn.Module] = [

@@ -135,9 +135,9 @@ class Detections:
 def keypoint_similarities(evaluation: COCOeval) -> tuple[np.ndarray, np.ndarray]:
     """The mean similarity of each keypoint, float [K], NaN without pairs; and the number of its pairs, int [K].
 
-    A pair is a keypoint of a person whom pycocotools matches at OKS 0.5, if the annotation labels this keypoint. Its
-    similarity is COCO's exp(-d^2 / (2 s^2 k^2)): d is the distance in pixels, s^2 the person's area, and k the
-    keypoint's constant."""
+    A pair is a found keypoint and the same keypoint in the annotation, if it is labelled there and pycocotools matches
+    the two people at OKS 0.5. Its similarity is COCO's exp(-d^2 / (2 s^2 k^2)): d is the distance in pixels, s^2 the
+    person's area, and k the keypoint's constant."""
     params = evaluation.params
     variances = (2 * params.kpt_oks_sigmas) ** 2
     sums, counts = np.zeros(len(variances)), np.zeros(len(variances), np.int64)

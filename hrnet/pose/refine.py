@@ -90,7 +90,7 @@ def best_pixels(maps: Maps, means: np.ndarray, joints: np.ndarray, centres: np.n
     each = np.arange(len(joints))
     first = np.concatenate([bounds[joint].first(centre) for joint, centre in zip(joints, centres)])
     best, pixel = best_of_blocks(maps, joints, centres, np.repeat(each, FIRST), first)
-    remaining = []  # for each joint, the blocks that may have a better pixel and their bounds, best bound first
+    remaining = []  # for each joint: blocks that may have a better pixel, and the bounds of these blocks, best first
     for i in each:
         blocks, upper = bounds[joints[i]].reaching(best[i], centres[i])
         promising = highest_indices(upper, ENDS[-1] + 1)

@@ -62,6 +62,7 @@ def test_invalid_values_are_rejected(name: str, value: str) -> None:
     ("name", "hint"),
     [
         ("BUILD", "leave out BUILD="),
+        ("DATASET", "leave out DATASET="),
         ("PYTHON", "leave out PYTHON="),
         ("LOOP", "leave out LOOP="),
         ("WEIGHTS", "give WEIGHTS=weights/net.pth"),

@@ -55,8 +55,8 @@ def test_a_model_that_failed_is_not_served_with_any_gate() -> None:
 @pytest.mark.parametrize(
     ("points", "board", "hint"),
     [
-        (0.5, False, "make gate judges"),  # an earlier call had GATE=0.1
-        (1.0, True, "make gate judges"),
+        (0.5, False, "to judge again with the default GATE=1: make gate"),  # an earlier call had GATE=0.1
+        (1.0, True, "to judge again with the default GATE=1: make gate"),
         (2.341, False, "make compare shows where accuracy is lost; to accept this drop: make gate GATE=2.35"),
         (30.0, True, "to accept this drop: make gate GATE=30"),
     ],

@@ -5,9 +5,9 @@
 
 Reads    train/<class>/*, val/ in any layout of `hrnet.datasets`, the config's MODEL, INPUT, DATASET, TRAIN and TEST
 Writes   below --output: checkpoint.pth.tar and metrics.jsonl after each epoch, model_best.pth.tar after each epoch with
-         the best Top-1 so far (train/state.py), output/<device>/train_<rank>.log; with --eval only
-         output/<device>/eval_<rank>.log, and eval_<rank>.txt with the predicted class of each image; at the end
-         output/<device>/<config>_bs<batch>_<processes>p_<acc|perf|eval>.log
+         the best Top-1 so far (train/state.py), output/<device>/train_<rank>.log. With --eval, instead of these:
+         output/<device>/eval_<rank>.log, and eval_<rank>.txt with the predicted class of each image. Each run, at its
+         end: output/<device>/<config>_bs<batch>_<processes>p_<acc|perf|eval>.log
 Locks    <output>_lock
 Resumes  the same command continues after the last finished epoch, with the same losses as an uninterrupted run
 Measures with --stop_step N the speed of N steps, without validation or checkpoint

@@ -84,7 +84,7 @@ def test_invalid_training_keys_are_rejected(name: str, value: object, tmp_path: 
 def test_the_length_of_one_cycle_is_part_of_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(folder, "--train_epochs", 1, task="pose") == 0
     error = error_of(folder, capsys, "--train_epochs", 2)
-    assert "length of the one cycle (expected 2, found 1)" in error
+    assert "END_EPOCH, the length of the learning rate's cycle (expected 2, found 1)" in error
 
 
 def test_sgd_trains(folder: Path) -> None:
