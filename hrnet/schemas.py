@@ -277,7 +277,10 @@ def pose() -> CfgNode:
     schema.TEST.NMS_KERNEL = 3  # upstream's default, as the next two; a config must give the values of POSE_TEST
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
-    schema.TEST.WITH_HEATMAPS = (True, True)  # upstream: (True,), for one output, as for WITH_AE
+    schema.TEST.WITH_HEATMAPS = (
+        True,
+        True,
+    )  # upstream's default, also for WITH_AE: (True,), since its defaults have one output
     schema.TEST.WITH_AE = (True, False)
 
     schema.INPUT.GEARS = []  # input shapes of the compiled model: [height, width] of each, pixels; or a file's path

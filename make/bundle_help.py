@@ -25,7 +25,7 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "REFERENCE": "metrics record; or config: the published accuracy",
 }
 
-INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided
+INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # bundle with inputs: only serve uses several devices
 
 
 def target_names(preprocesses: bool) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ def pack(args: argparse.Namespace) -> tuple[bytes, str]:
 
 
 def job_of(run: shards.Run, part: Shard) -> Job:
-    """The commands for the nodes. `part`: any part; its images on each node are compared with those on this machine."""
+    """The commands for the nodes, the same for all parts. `part`: one of them, as a sample: its images on each node are
+    compared with those on this machine."""
     args = run.args
     dataset, model, cfg = str(args.dataset.absolute()), f"model/{args.model.name}", f"configs/{args.cfg.name}"
     settings = [f"DATASET={dataset}", f"SHARDS={args.shards}", "DEVICE=0", "PYTHON={python}"]

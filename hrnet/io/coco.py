@@ -1,7 +1,7 @@
 """COCO files: annotations (images, people) and keypoint results.
 
 All annotation files are read and checked here: ids, types, finite numbers, sizes, joints, areas. pycocotools does not
-check them: a NaN in an area or an id of 0 changes AP without an error.
+check them: an id of 0, or a NaN in an area, changes AP without an error.
 """
 
 from __future__ import annotations
@@ -182,13 +182,13 @@ def _find_wrong_field(
     if type(count) is not int or count != len(labelled):
         return "num_keypoints", f"{len(labelled)}, the joints whose visibility is not 0"
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or min(box[2:]) < 0:
-        return "bbox", "x, y, width, height: finite numbers"
+        return "bbox", "x, y, width, height: finite numbers, width and height from 0"
     if segmentations and labelled and max(box[2:]) <= 0:
         return "bbox", "a width or height above 0"
     least, most = _area_bounds(labelled, box, images[entry["image_id"]])
     if not is_number(area, math.inf) or not least <= area <= most or (labelled and area <= 0):
-        above = f"pixels of the person, above {least:.3g} and up to {most:.0f}"
-        return "area", above if labelled else f"0 to {most:.0f} pixels"
+        above_0 = labelled and least <= 0
+        return "area", f"above 0, up to {most:.0f} pixels" if above_0 else f"{least:.3g} to {most:.0f} pixels"
     return None
 
 

@@ -76,7 +76,7 @@ class CompiledModel:
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     gears: list[Gear]  # of a model with dynamic axes; empty for a static model
-    metadata: dict[str, str]  # of the source file: model, config and weights hashes, versions
+    metadata: dict[str, str]  # of the source file: name of the model, hashes of config and weights, versions
 
     @staticmethod
     def record_path(model: AnyPath) -> Path:

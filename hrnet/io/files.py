@@ -109,7 +109,7 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
             os.close(descriptor)
     except OSError as error:
         if error.strerror and str(error.filename or temporary) == temporary:
-            error.filename = path  # instead of the temporary name, or of no name if the disk is full
+            error.filename = path  # before: the temporary name, or no name if the disk is full
         raise
 
 
@@ -136,8 +136,8 @@ def _lock(path: str, what: str, where: AnyPath) -> int:
 
 
 def find_locked(folder: AnyPath) -> Optional[tuple[str, str]]:
-    """The path of a lock below `folder` that another process holds, and the name of this process (see `lock_holder`);
-    None if all locks are free."""
+    """The path of a lock below `folder` that another process holds, and the name of that other process
+    (see `lock_holder`); None if all locks are free."""
     for root, _, names in os.walk(folder):
         for name in names:
             if not name.endswith("_lock") and not (name[0] == "." and name.endswith(".tmp")):

@@ -39,7 +39,7 @@ class Part:
     index_sha256: str  # of paths, labels, sizes and modification times of this part's images
     config_sha256: str
     weights_sha256: str  # empty if unknown
-    model: str  # name of the compiled file, which contains batch size, input dtype and precision
+    model: str  # name of the compiled file; batch size, input dtype and precision are in the name
     model_sha256: str
     dtype: str  # of the inputs
     flip: bool

@@ -355,7 +355,7 @@ def _code_error(path: Path, content: Any, name: str) -> UserError:
     if not keys:
         what, hint = (
             "an object was saved instead of its weights",
-            "save its weights where it was made: torch.save(net.state_dict(), …)",
+            "in the program that saved the object, save only its weights: torch.save(net.state_dict(), …)",
         )
         return UserError(what, where=path, found=name, hint=hint)
     weights = next((keys for keys, inner in walk(content) if _is_state(inner)), ("state_dict",))

@@ -174,10 +174,11 @@ class Trunk(nn.Module):
 
     @staticmethod
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-        """Change each branch to the next stage's width, and add a branch that is computed from the last one before it.
+        """Change each branch to the next stage's width, and add a branch that is computed from the last branch of
+        the previous stage.
 
-        Upstream differs in the input of a changed branch: there it is the last branch before, as for the new branch;
-        here it is the branch itself. The result is the same for all published models: transition1 has only
+        Upstream differs in the input of a changed branch: there it is the last branch of the previous stage, as for the
+        new branch; here it is the branch itself. The result is the same for all published models: transition1 has only
         one branch to change, transition2 and transition3 change none.
         """
         kept: list[nn.Module] = [

@@ -201,7 +201,7 @@ def test_changes_since_an_older_run(tmp_path: Path) -> None:
     for before, after in changed:
         effect = "broken" if before["rank"] == 0 else "fixed" if after["rank"] == 0 else "other"
         assert listed[after["source"]] == effect
-    assert "wrong now" in page.text and "right now" in page.text
+    assert "wrong now" in page.text and "correct now" in page.text
     assert "base" not in new.write().json["page"]
 
 
