@@ -3,8 +3,9 @@
 Classification: https://github.com/HRNet/HRNet-Image-Classification lib/config/default.py, commit f130a24.
 Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881. Upstream
 does not define the keys below MODEL.EXTRA; here they follow its experiments and lib/models/pose_higher_hrnet.py.
-Our own keys are MODEL.EXTRA.HEAD, MODEL.EXTRA.SQUEEZE_EXCITE and TRAIN.CROP_SCALE for classification,
-MODEL.EXTRA.STAGE1 for pose, INPUT, REFERENCE and WEIGHTS, and the schema for classifiers in ONNX files.
+Our own keys are INPUT, REFERENCE and WEIGHTS for both; MODEL.EXTRA.HEAD, MODEL.EXTRA.SQUEEZE_EXCITE and
+TRAIN.CROP_SCALE for classification; and MODEL.EXTRA.STAGE1 for pose. The schema for classifiers in ONNX files is our
+own too.
 """
 
 from __future__ import annotations
@@ -277,10 +278,8 @@ def pose() -> CfgNode:
     schema.TEST.NMS_KERNEL = 3  # upstream's default, as the next two; a config must give the values of POSE_TEST
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
-    schema.TEST.WITH_HEATMAPS = (
-        True,
-        True,
-    )  # upstream's default, also for WITH_AE: (True,), since its defaults have one output
+    # upstream's default is (True,) for both, since its default network has one output
+    schema.TEST.WITH_HEATMAPS = (True, True)
     schema.TEST.WITH_AE = (True, False)
 
     schema.INPUT.GEARS = []  # input shapes of the compiled model: [height, width] of each, pixels; or a file's path

@@ -43,7 +43,7 @@ class Annotations:
     """The checked content of an annotation file."""
 
     images: list[CocoImage]  # in natural order of their unique file names; ids are unique
-    people: list[dict[str, Any]]  # annotations of the category `person`, unchanged
+    people: list[dict[str, Any]]  # the person annotations; only segmentations read for training are changed
 
     def truth(self) -> dict[str, Any]:
         """The content that pycocotools needs. People get new ids from 1, since it reads an id of 0 as "no match"."""

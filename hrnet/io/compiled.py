@@ -15,7 +15,7 @@ from hrnet.io.records import FormatError, from_json, read_kind, read_record, wri
 from hrnet.io.tensor_names import DTYPES
 
 OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags whose values differ between batch sizes
-INSTEAD = {  # kind of the record beside the file given as ONNX= -> hint, if make onnx did not write that file
+INSTEAD = {  # for a file given as ONNX= that make onnx did not write: kind of the record beside it -> hint
     "quantized": "remove ONNX= and give PRECISION=int8: make then quantizes",
     "compiled": "give OM=<file> for a compiled model",
 }

@@ -165,8 +165,9 @@ def lock_holder(descriptor: int) -> str:
 
 @contextlib.contextmanager
 def replacing_folder(path: AnyPath) -> Iterator[Path]:
-    """Yield an empty directory beside the directory `path`. If the block succeeds, it replaces `path` and its content:
-    in one step, or in two on a disk without RENAME_EXCHANGE. Else it is removed. `<path>_lock` is locked meanwhile."""
+    """Yield a new, empty directory beside the directory `path`. If the block succeeds, the new directory replaces
+    `path` with all its content: in one step, or in two on a disk without RENAME_EXCHANGE. If the block fails, the new
+    directory is removed. `<path>_lock` is locked meanwhile."""
     path = Path(path)
     temporary, old = temporary_name(path), path.with_name(f".{path.name}.old")
     make_folder(path.parent)
@@ -190,7 +191,7 @@ def replacing_folder(path: AnyPath) -> Iterator[Path]:
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two directories atomically by Linux's renameat2. Returns False if the system or the disk cannot do
     it."""
-    # Imported here, as hashlib below, since each call of make imports this module
+    # Not imported at the top of this file (neither is hashlib), to save time: each call of make imports this file
     import ctypes
 
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -263,7 +264,8 @@ def relative_path(folder: AnyPath, name: str) -> str:
 
 
 def as_size(count: float) -> str:
-    """A number of bytes in the largest of the UNITS that gives at least 1, such as 1.5 MB; below 1 kB in kB."""
+    """A number of bytes as text, such as `1.5 MB`, in the largest of the UNITS that gives at least 1. Less than 1 kB is
+    also written in kB, such as `0.5 kB`."""
     unit, size = next((each for each in UNITS if count >= each[1]), UNITS[-1])
     return f"{count / size:.1f} {unit}"
 

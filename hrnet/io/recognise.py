@@ -99,7 +99,7 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _zip(path: Path) -> Kind:
-    # Imported here, since each call of make imports this module
+    # Not imported at the top of this file, to save time: each call of make imports this file
     import zipfile
 
     try:

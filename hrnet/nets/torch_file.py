@@ -235,7 +235,7 @@ def read(path: AnyPath) -> Any:
             zipped = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             content, foreign = _read_zip(file) if zipped else _read_legacy(file)
-    except MemoryError:  # a damaged file may contain any length
+    except MemoryError:  # the lengths stored in a damaged file may have any value
         found, hint = f"{path.stat().st_size} bytes", f"{DOWNLOAD_AGAIN}, or use a larger machine"
         raise UserError("damaged, or larger than the memory", where=path, found=found, hint=hint) from None
     except Exception as error:  # a damaged file can raise exceptions of almost any type here

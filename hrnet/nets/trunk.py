@@ -149,7 +149,7 @@ class Trunk(nn.Module):
 
     `outputs`: the number of branches that the last stage returns: all 4 for classification, only the first for pose
     (its checkpoints lack the weights of the others). `gated`: each residual block ends in a gate. `self.widths`: the
-    channels of those branches.
+    channels of the branches that the last stage returns.
     """
 
     def __init__(self, extra: CfgNode, outputs: int = 4, gated: bool = False) -> None:
