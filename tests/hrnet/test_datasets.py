@@ -41,7 +41,7 @@ def class_folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_class_directories_contradict_the_names_of_the_config(class_folders: Path) -> None:
+def test_class_directories_that_contradict_the_names_of_the_config_are_rejected(class_folders: Path) -> None:
     """Names without a directory are not compared: directories may be named by WordNet ids, or by indices."""
     dataset = find_images(class_folders, 4)
     first, second = list(dataset.classes)[:2]
@@ -153,7 +153,8 @@ def test_another_number_of_class_folders_is_rejected(classes: int, class_folders
     assert str(caught.value.found).startswith(
         "1 without images: __MACOSX; 1 with unusual names: backup; 5 with images: "
     )
-    assert ("val_list.txt" in str(caught.value.hint)) == (classes > 5), "a subset has fewer"
+    for_a_subset = "val_list.txt" in str(caught.value.hint)
+    assert for_a_subset == (classes > 5), "the hint for a subset only if there are fewer directories than classes"
 
 
 @pytest.mark.parametrize("second", [1, 2])
@@ -205,7 +206,7 @@ def test_class_names_that_differ_from_train_are_rejected(tmp_path: Path) -> None
     assert error.startswith(f"{data}: train/ and val/ have different class directories (found 0 only in train/, ")
     assert "zero only in val/" in error
     some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
-    assert len(find_images(some, 4).labels) == 4, "of train/ only a part is there"
+    assert len(find_images(some, 4).labels) == 4, "train/ has only some of the classes, so it is not compared"
     indices = numbered(numbered(tmp_path / "indices", "train", "abcd"), "val", range(4))
     assert list(find_images(indices, 4).labels.values()) == [0, 1, 2, 3]
 

@@ -61,7 +61,7 @@ def test_a_first_stage_that_fails_forgets_the_values(
 
 
 @pytest.mark.parametrize("error", [None, WorkFailed("2 files rejected"), KeyboardInterrupt()])
-def test_other_ends_keep_the_values_also_if_a_later_stage_fails(settings: Path, error: Optional[BaseException]) -> None:
+def test_values_stay_if_only_a_later_stage_exits_with_2(settings: Path, error: Optional[BaseException]) -> None:
     stage(error)
     assert stage(UserError("no such file")) == 2
     assert content(settings) == {"LIMIT": "9", "BATCH": "4", "SOC": "Ascend310P3"}

@@ -81,7 +81,9 @@ def test_the_nearest_name(name: str, expected: Optional[str]) -> None:
         ("yes", ["test"], None),
     ],
 )
-def test_short_names_are_not_near_to_each_other(name: str, known: list[str], expected: Optional[str]) -> None:
+def test_the_nearest_name_is_found_or_none_if_no_name_is_similar(
+    name: str, known: list[str], expected: Optional[str]
+) -> None:
     assert nearest(name, known) == expected
 
 

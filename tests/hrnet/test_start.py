@@ -77,7 +77,8 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 def test_ctrl_c_while_modules_load_is_one_line(stage: str, tmp_path: Path) -> None:
     wait = "[time.sleep(0.01) for _ in range(6000)]"  # one long sleep would not notice a signal just before it
     (tmp_path / "numpy.py").write_text(f"import time; open('loading', 'w'); {wait}")
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child in the background ignores it
+    # If pytest runs in the background, it ignores SIGINT, and the child would inherit this.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         started = start(sys.executable, stage, tmp_path)
     finally:

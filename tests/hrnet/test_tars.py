@@ -109,7 +109,7 @@ def test_labels_in_json_are_read(data: bytes, label: Union[int, str], tmp_path: 
         line = error_of(path)
         assert "a.json" in line and label in line and "x.tar" in line
     path = write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.json", data), ("a.cls", b"4")])
-    assert read_tar(path).labels == {"a.jpg": 4}, "the class index is the label where there is one"
+    assert read_tar(path).labels == {"a.jpg": 4}, "the label is that of the .cls file if there is one"
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"-1", b"1.0", b"1 2", b"\x07", b"9" * 10, "٣".encode(), b"1" * (2 << 20)])
@@ -279,7 +279,7 @@ def test_tar_files_are_read_in_natural_order(tars: Path) -> None:
         assert dataset.find(source).read_bytes() == find_source(tars, source).read_bytes() == key
 
 
-def test_tar_files_are_found_in_val_by_a_list_or_alone(tars: Path) -> None:
+def test_tar_files_are_found_in_val_or_through_a_list_or_as_a_single_file(tars: Path) -> None:
     names = sorted(path.name for path in tars.iterdir())
     (tars / "some.txt").write_text("\ufeff# mine\r\n\r\n./val-10.tar\r\n val-2.tar \n")
     some = {source: label for source, label in LABELS.items() if "val-9" not in source}

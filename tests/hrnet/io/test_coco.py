@@ -68,7 +68,7 @@ def test_images_are_in_natural_order_and_people_unchanged(tmp_path: Path) -> Non
 def test_the_hint_for_a_damaged_file_does_not_remove_it(
     content: bytes, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the user's. Also in a call of make, which knows the directory of its own files."""
+    """The file belongs to the user, so the hint has no `rm`. MAKELEVEL is set, as in a call of make."""
     monkeypatch.setenv("MAKELEVEL", "1")
     path = tmp_path / "person_keypoints_val2017.json"
     path.write_bytes(content)
@@ -194,7 +194,7 @@ def test_ap_does_not_depend_on_the_ids(tmp_path: Path) -> None:
 
 
 def outlined(folder: Path, segmentation: Any, **changes: Any) -> Any:
-    """The mask of a crowd's segmentation, for training, on an image of 6 x 4 pixels."""
+    """The segmentation of a crowd, as it is read for training; the image has 6 x 4 pixels."""
     crowd = {**CROWD, "bbox": [0, 0, 2, 2], "area": 4, "segmentation": segmentation, **changes}
     image = {"id": 9, "file_name": "a.jpg", "width": 6, "height": 4}
     content = {**VALID, "images": [image], "annotations": [crowd]}

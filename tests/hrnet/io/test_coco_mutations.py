@@ -98,7 +98,7 @@ def renumber(content: dict[str, Any], data: st.DataObject) -> None:
         person["id"] = first + step * number
 
 
-def rename_category(content: dict[str, Any], data: st.DataObject) -> None:
+def renumber_category(content: dict[str, Any], data: st.DataObject) -> None:
     number = data.draw(st.integers(-5, 100))
     for category in content["categories"]:
         if category["name"] == "person":
@@ -125,7 +125,7 @@ def other_entry(content: dict[str, Any], data: st.DataObject) -> None:
 
 
 EDITS: list[Callable[[dict[str, Any], st.DataObject], None]] = [
-    *(spoil_field, spoil_number, add_fields, reorder, renumber, rename_category, duplicate, drop_section, other_entry)
+    *(spoil_field, spoil_number, add_fields, reorder, renumber, renumber_category, duplicate, drop_section, other_entry)
 ]
 
 

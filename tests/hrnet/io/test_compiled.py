@@ -109,7 +109,7 @@ def test_a_record_of_another_model_is_rejected(model: Path) -> None:
 def test_a_model_of_another_stage_is_not_an_exported_model(kind: str, hint: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"x")
-    check_export(path)  # without a record: of another tool
+    check_export(path)  # accepted: a model without a record was made by another tool
     write_record(f"{path}.json", kind, {})
     with pytest.raises(FormatError) as caught:
         check_export(path)

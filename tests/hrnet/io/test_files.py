@@ -227,7 +227,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
-def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -> None:
+def test_a_disk_that_becomes_full_during_a_write_is_reported_in_one_line(ending: str, tmp_path: Path) -> None:
     """A limit on the size of files instead of a full disk: the write fails after its first part."""
 
     def limit() -> None:
@@ -324,7 +324,7 @@ def test_a_tool_that_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
         pass
 
 
-def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_lists_are_normalised_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     for folder in ("", ".", tmp_path, "link", "no/such/../.."):

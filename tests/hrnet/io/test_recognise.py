@@ -81,12 +81,12 @@ def test_kinds_are_recognised_by_their_first_bytes(tmp_path: Path, content: byte
 
 
 @pytest.mark.parametrize(
-    ("content", "begins"), [(b"\x01\x02\x03", None), (b"\xff" * 5000, None), (b"PK", "text"), (b"x\x00y", None)]
+    ("content", "kind"), [(b"\x01\x02\x03", None), (b"\xff" * 5000, None), (b"PK", "text"), (b"x\x00y", None)]
 )
-def test_unknown_bytes_are_shown(tmp_path: Path, content: bytes, begins: Any) -> None:
+def test_other_content_is_text_or_not_recognised(tmp_path: Path, content: bytes, kind: Any) -> None:
     (tmp_path / "a").write_bytes(content)
     found = recognise(tmp_path / "a")
-    assert (found and found.name.split()[0]) == begins
+    assert (found and found.name.split()[0]) == kind
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
@@ -108,7 +108,7 @@ def test_a_tar_archive_names_its_checkpoint(tmp_path: Path, mode: str) -> None:
     assert found.hint == f"tar -xf {tmp_path / 'model_best.pth.tar'}, then give WEIGHTS=weights/w.pth"
 
 
-def test_an_archive_names_the_variable_of_the_file_in_it(tmp_path: Path) -> None:
+def test_the_hint_for_an_archive_with_an_onnx_file_has_the_variable_onnx(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("net/model.onnx", b"x")
     found = recognise(tmp_path / "a.zip")

@@ -1,4 +1,4 @@
-"""hrnet/io/records.py: the layout of records, and files that are not the record that is read."""
+"""hrnet/io/records.py: the layout of records, and the errors for files that are not the expected record."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_other_files_are_rejected(text: Optional[str], part: str, tmp_path: Path
         ("give an empty directory", "give an empty directory"),
     ],
 )
-def test_only_a_file_that_make_writes_is_removed(hint: str, expected: str, tmp_path: Path) -> None:
+def test_rm_is_added_only_to_a_hint_that_is_a_command_of_make(hint: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text("{")
     assert check_invalid(lambda file: read_record(file, "run", hint=hint), path, "truncated").hint == expected.format(

@@ -184,7 +184,7 @@ def test_an_average_without_buffers_is_named(tmp_path: Path, state: State, net: 
 
 
 def test_a_damaged_dictionary_beside_a_good_one_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
-    """The averaged weights match, but are not used if one name of the other dictionary has no prefix."""
+    """One name in state_dict has no prefix. The weights in ema match the network, but are not loaded instead."""
     damaged = {key if key == "conv1.weight" else f"module.{key}": value for key, value in state.items()}
     content = {"state_dict": damaged, "ema": {key: value * 2 for key, value in state.items()}}
     assert "state_dict and ema" in error_of(net, tmp_path / "a.pth", content).what

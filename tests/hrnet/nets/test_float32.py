@@ -21,15 +21,15 @@ def allow(cudnn: bool, matmul: bool) -> None:
 
 
 @pytest.fixture
-def defaults() -> Iterator[None]:
-    """TF32 is allowed; torch's default allows it only in cuDNN."""
+def tf32_allowed() -> Iterator[None]:
+    """TF32 is allowed in cuDNN and in matrix products; torch's default allows it only in cuDNN."""
     before = allowed()
     allow(True, True)
     yield
     allow(*before)
 
 
-@pytest.mark.usefixtures("defaults")
+@pytest.mark.usefixtures("tf32_allowed")
 def test_tf32_and_hf32_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     npu = SimpleNamespace(conv=SimpleNamespace(allow_hf32=True), matmul=SimpleNamespace(allow_hf32=True))
     monkeypatch.setattr(torch, "npu", npu, raising=False)
@@ -39,7 +39,7 @@ def test_tf32_and_hf32_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (npu.conv.allow_hf32, npu.matmul.allow_hf32) == (False, False)
 
 
-@pytest.mark.usefixtures("defaults")
+@pytest.mark.usefixtures("tf32_allowed")
 def test_training_computes_exactly() -> None:
     with distributed.init_distributed(0):
         assert allowed() == [False, False]

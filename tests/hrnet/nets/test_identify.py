@@ -26,8 +26,8 @@ def test_the_model_is_found_by_names_and_shapes() -> None:
 
 def test_all_models_with_the_same_net_are_named() -> None:
     with torch.device("meta"):
-        state = classification.build(load_config(CONFIGS / "hrnet_w18_small_v1.yaml")).state_dict()
-    assert models_of(state) == ["hrnet_w18_small_v1"]
+        state = classification.build(load_config(CONFIGS / "hrnet_w18.yaml")).state_dict()
+    assert models_of(state) == ["hrnet_w18", "hrnet_w18_ssld"]
 
 
 def test_the_error_names_the_other_model_and_few_weights(tmp_path: Path) -> None:

@@ -197,9 +197,9 @@ def test_other_names_are_never_looked_up(tmp_path: Path, content: bytes) -> None
     "content",
     [
         b"\x80\x02cnumpy\nndarray\n)R.",  # an array that was not saved by numpy
-        b"\x80\x02cnumpy\nndarray\n}b.",  # a state for a function
-        b"\x80\x02cnumpy\ndtype\nN}X\x05\x00\x00\x00_call]s\x86b.",
-        b"\x80\x02cnumpy\ndtype\n)\x81.",  # a new object of it
+        b"\x80\x02cnumpy\nndarray\n}b.",  # a state for numpy.ndarray
+        b"\x80\x02cnumpy\ndtype\nN}X\x05\x00\x00\x00_call]s\x86b.",  # a state for numpy.dtype
+        b"\x80\x02cnumpy\ndtype\n)\x81.",  # a new object of the class numpy.dtype
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\ndtype\n)X\x01\x00\x00\x00b\x87R.",
         b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00rot_13\x86R.",
         b"\x80\x02cbuiltins\ntuple\ncnumpy\ndtype\n\x85R.",

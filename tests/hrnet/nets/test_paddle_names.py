@@ -23,8 +23,9 @@ from hrnet.nets.paddle_names import has_paddle_names, to_upstream_names
 from tests.support import ROOT
 from tests.support.paddleclas import NETS, weights
 
-# The places in upstream's fuse_layers of stage 4, in the order of PaddleClas' residual_func_list: target.source for a
-# source of lower resolution, target.source.n for the n-th halving of one of higher resolution.
+# The places in upstream's fuse_layers of stage 4, in the order of PaddleClas' residual_func_list. For a source of lower
+# resolution: target.source. For a source of higher resolution: target.source.n, where n counts the convolutions that
+# halve it.
 FUSED = [
     *("0.1", "0.2", "0.3", "1.0.0", "1.2", "1.3", "2.0.0", "2.0.1", "2.1.0", "2.3"),
     *("3.0.0", "3.0.1", "3.0.2", "3.1.0", "3.1.1", "3.2.0"),

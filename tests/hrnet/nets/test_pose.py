@@ -13,7 +13,7 @@ from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose
 from tests.support import coco_sets, tiny
 
-CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a folder with upstream's files at that commit
+CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a checkout of upstream's commit aa23881
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def build(tmp_path):
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4])
-def test_every_kernel_of_the_deconvolution_doubles(build, kernel):
+def test_the_deconvolution_doubles_the_resolution_with_every_kernel_size(build, kernel):
     net = build(f"DECONV: {{NUM_CHANNELS: [6], KERNEL_SIZE: [{kernel}]}}")
     with torch.inference_mode():
         assert [list(output.shape) for output in net(torch.zeros(1, 3, 64, 96))] == [[1, 34, 16, 24], [1, 17, 32, 48]]
@@ -43,7 +43,8 @@ def test_deconvolutions_and_tag_maps_follow_the_config(build):
         shapes = [list(output.shape) for output in net(torch.zeros(1, 3, 64, 64))]
     assert shapes == [[1, 18, 16, 16], [1, 18, 32, 32], [1, 17, 64, 64]]
     assert list(net.deconv_layers[0][0][0].weight.shape) == [4, 6, 4, 4], "the first has only the trunk as input"
-    assert list(net.deconv_layers[1][0][0].weight.shape) == [6 + 18, 3, 2, 2], "the second also has that output"
+    # The second has the output of the first (6 channels) and the 18 maps that are computed from this output.
+    assert list(net.deconv_layers[1][0][0].weight.shape) == [6 + 18, 3, 2, 2]
     assert net.final_layers[0].weight.shape[-1] == 3
 
 

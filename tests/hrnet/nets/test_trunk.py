@@ -22,7 +22,7 @@ def test_branches_halve_in_resolution(extra):
     assert [list(x.shape) for x in branches] == [[2, 4, 16, 24], [2, 8, 8, 12], [2, 16, 4, 6], [2, 32, 2, 3]]
 
 
-def test_one_output_is_the_first_branch_without_the_weights_of_the_others(extra):
+def test_a_trunk_with_one_output_returns_only_the_first_branch_and_has_no_weights_for_the_others(extra):
     torch.manual_seed(0)
     whole = Trunk(extra).eval()
     first = Trunk(extra, outputs=1).eval()

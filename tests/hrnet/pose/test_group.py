@@ -72,7 +72,8 @@ def test_the_mean_tag_moves_with_each_joint() -> None:
 
 def test_only_the_first_people_get_peaks() -> None:
     found = {NOSE: [(1, 0.9, 0.0), (2, 0.8, 5.0)], LEFT_EYE: [(3, 0.7, 5.0), (4, 0.6, 0.0)]}
-    assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]  # each tag is its own person
+    # A peak with exactly the first tag of a person still goes to this person.
+    assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]
     found[LEFT_EYE][0] = (3, 0.7, 5.1)
     assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2}, {LEFT_EYE: 3}]
     assert grouped(found, most=1, ignore_too_much=True) == [{NOSE: 1}, {NOSE: 2}]

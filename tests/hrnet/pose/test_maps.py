@@ -69,7 +69,7 @@ def test_the_mean_is_within_its_error_bound(flip: bool) -> None:
     assert maps.error < 3e-5
 
 
-def test_low_tags_bound_the_tags() -> None:
+def test_tags_before_upsampling_are_those_of_the_outputs() -> None:
     maps = Maps(*outputs_of(0, 3, 160, 128))
     order = (0, 2, 1)
     for joint, flipped in enumerate(order):
