@@ -150,7 +150,7 @@ def test_the_model_zoos_eval_call_gives_the_accuracies_of_the_chain(demo: Checko
     assert 98 < row["top1"] < 99, "six labels of 500 are wrong"
 
 
-def test_bench_compiles_what_is_missing_and_times_once(demo: Checkout, tmp_path: Path) -> None:
+def test_bench_compiles_what_is_missing_and_measures_only_once(demo: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
     given = ["BUILD=npu", EXPORTED, "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2"]
     given += [f"AIS_PYTHON={fakes.ais_python(tmp_path)}"]
@@ -170,7 +170,7 @@ def test_bench_compiles_what_is_missing_and_times_once(demo: Checkout, tmp_path:
     )
 
 
-def test_bench_peers_keeps_other_files_of_its_directory(demo: Checkout, tmp_path: Path) -> None:
+def test_bench_peers_calls_the_benchmarks_with_the_scripts_in_peers(demo: Checkout, tmp_path: Path) -> None:
     done = demo.make("bench-peers", f"PEERS={tmp_path}")
     assert done.returncode == 2 and f"PEERS={tmp_path}: no imagenet_torch_preprocess.py" in done.stderr
     shown = demo.make("-n", "bench-peers", f"PEERS={tmp_path}")
@@ -272,7 +272,8 @@ def test_a_python_without_ais_bench_is_reported(demo: Checkout, tmp_path: Path) 
 
 
 def test_predict_equals_eval_and_needs_no_labels(demo: Checkout) -> None:
-    """The same classes as make eval found, on images of a folder and on a file; a failed call leaves the result."""
+    """The same classes as make eval found, on images of a folder and on a file; a failed call does not change the
+    earlier result."""
     folder, result = demo.root / "photos", demo.root / "build/demo_digits/predict"
     folder.mkdir()
     eval_folder = demo.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32"

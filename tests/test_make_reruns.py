@@ -48,8 +48,9 @@ def test_make_restarts_every_stage_that_may_have_changed(
 
 
 def test_a_restarted_stage_computes_only_what_changed(demo: Checkout) -> None:
-    """An edit of the nets exports again, here from a copy of the checkpoint; the file is equal, so later stages and
-    inputs are kept. The edit and WEIGHTS=x.pth are not undone, so the next tests find all products up to date."""
+    """After an edit of the networks' code the model is exported again, here from a copy of the checkpoint. The new ONNX
+    file is equal to the old one, so the later products and the inputs are kept. The edit and WEIGHTS=x.pth are not
+    undone, so the next tests find all products up to date."""
     inputs = {file: file.stat().st_mtime_ns for file in demo.root.glob("build/demo_digits/prep/*/*.bin")}
     script = demo.root / "hrnet/nets/trunk.py"
     script.write_text(f"{script.read_text()}\n# edited\n")
@@ -150,8 +151,8 @@ def test_environment_variables_count_as_given_values(demo: Checkout) -> None:
 
 
 def test_weights_given_once_are_used_by_later_calls(demo: Checkout) -> None:
-    """`make eval WEIGHTS=x` above, then `make om` uses x; another value is another model. The last test
-    of `demo`, since the compiled model is outdated afterwards."""
+    """After `make eval WEIGHTS=x.pth` of a test above, `make om` uses x.pth; another value is another model. The tests
+    below use other values of BUILD, since this test makes the compiled model of `demo` outdated."""
     default = "weights/demo_digits.pth"
     later = demo.make("-n", "om")
     assert " -m " not in later.stdout, "model.onnx and the compiled model are those of x.pth already"

@@ -189,8 +189,8 @@ def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
 
 
 def test_weights_downloads_to_the_path_that_onnx_uses(tmp_path: Path) -> None:
-    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that does not exist yet. The file name of
-    CFG is the model and part of its products; CFG is remembered."""
+    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that does not exist yet. CFG=mine.yaml
+    gives the model the name `mine`, which is a part of the paths of its products; CFG is remembered."""
     checkout, served = Checkout(tmp_path), tmp_path / "served"
     served.mkdir()
     shutil.copy(ROOT / "weights/demo_digits.pth", served / "published.pth")

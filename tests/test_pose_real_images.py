@@ -171,7 +171,8 @@ def test_uint8_is_as_good_as_float32(place: Path) -> None:
 
 
 def test_people_equal_upstream(place: Path) -> None:
-    """With its own outputs: the same number and order, and all but a few keypoints at the same position."""
+    """Each side decodes its own network outputs: the same number and order of people, and all but a few keypoints at
+    the same position."""
     dumps = ["--dump_dir", place / "out/plain", "--dump_dir_flip", place / "out/flip"]
     given = ["--manifest", place / "prep/manifest.json", "--dataset", place / "coco", "--part", place / "part.json"]
     python("-m", "postprocess.pose", "--cfg", CFG, *given, *dumps)

@@ -33,7 +33,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def checkout(sources: Checkout) -> Iterator[Checkout]:
-    """A checkout without build/, of which tests change nothing else."""
+    """A checkout without build/. All tests share it: they may write only build/ and files that no other test reads."""
     yield sources
     shutil.rmtree(sources.root / "build", ignore_errors=True)
 
@@ -86,7 +86,7 @@ def test_all_errors_of_a_call_are_printed(checkout: Checkout) -> None:
     assert not (checkout.root / "build").exists()
 
 
-def test_the_name_of_a_demo_is_completed(checkout: Checkout) -> None:
+def test_a_misspelt_demo_gets_the_nearest_name(checkout: Checkout) -> None:
     done = checkout.make("demo", model="demo_dgits")
     assert done.returncode == 2 and "did you mean demo_digits?" in done.stderr
 

@@ -1,9 +1,9 @@
-"""One stage, run as a process, killed at a chosen moment, and run again: the checks after it.
+"""Run one stage as a process, kill it at a chosen moment, run it again, and check the result.
 
 A stage runs in its own directory with hard links to its inputs, and all its paths are relative, so that equal runs
 write equal bytes. Not compared:
-- the values in OF_THIS_RUN, such as `seconds`, `kept`, and `command` (a rerun's input is the directory of the remaining
-  inputs);
+- the values in OF_THIS_RUN, such as `seconds`, `kept`, and `command` (that of a rerun names the directory of the
+  remaining inputs);
 - the hashes of records with such values, in other records and in stamps;
 - ais_bench's summary, and images/s in tables.
 """
@@ -43,7 +43,8 @@ OF_THIS_RUN = (
     *("device", "kept", "inferred", "command", "products"),
 )
 OF_A_RECORD = re.compile(r"run_.*|run|[0-9]+-of-[0-9]+(\.json)?")  # names of hashes of such records
-PART_STAMP = re.compile(r"\.[0-9]+-of-[0-9]+\.json\.stamp")  # make.shards keeps a part without its stamp
+# Not compared: make.shards keeps a finished part even if its stamp is missing, and does not write the stamp again
+PART_STAMP = re.compile(r"\.[0-9]+-of-[0-9]+\.json\.stamp")
 SPEED = re.compile(rb"\b[0-9]+\.[0-9](?= \|)")  # images/s in a table: the only figures with one digit after the point
 SESSION = ".ses"  # a file that onnxruntime leaves in TMPDIR
 
@@ -104,7 +105,8 @@ class Point:
 
 
 def points(seed: int, count: int, entries: int, seconds: float) -> list[Point]:
-    """Seeded moments: one half by the time of an undisturbed run, the other by the number of existing files."""
+    """Random moments for `seed`: one half at most `seconds` after the start, where `seconds` is the duration of an
+    undisturbed run; the other half when a random number of files exists, at most `entries`."""
     source = random.Random(seed)
     found = []
     for number in range(count):
@@ -249,7 +251,7 @@ def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point
     again = {name for name in before if name in after and after[name] != before[name]}
     # If only the record was missing, infer does one input again, since the tool writes no summary without an input.
     # The same holds for the first of two passes, which are recorded together. If only the parent was killed, its tool
-    # may have written the last outputs after `before`.
+    # may have written the last outputs after `before` was computed.
     all_done = len(before) == len(after) or "--output_flip" in stage.arguments or not point.whole_group
     one_more = stage.module == "infer.run" and all_done
     assert len(again) <= one_more, (point, again)

@@ -125,6 +125,6 @@ def name(stage: Stage) -> str:
 
 
 def sources(folder: Path) -> Path:
-    """A directory with a config and a checkpoint, the first inputs."""
+    """A directory with the first inputs of the chain: a config and a checkpoint."""
     tiny.write_pose_weights(folder)
     return folder

@@ -113,7 +113,7 @@ def name(stage: Stage) -> str:
 
 
 def sources(folder: Path) -> Path:
-    """A directory with the demo's config and checkpoint, the first inputs."""
+    """A directory with the first inputs of the chain: the demo's config and checkpoint."""
     for name in (CONFIG, "weights/demo_digits.pth"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -133,7 +133,7 @@ def finished(stage: Stage, built: Path, root: Path) -> Path:
 
 
 def inputs_of(stage: Stage, built: Path, folder: Path) -> Path:
-    """A copy of `built` without the products of the stage and of the stages after it."""
+    """A copy of `built` without the products of the stage, and without their locks and stamps."""
     shutil.copytree(built, folder, copy_function=os.link)
     for product in stage.products:
         for path in (folder / product, folder / f"{product}_lock", stamp_path(folder / product)):

@@ -69,7 +69,7 @@ def test_an_onnx_file_truncated_anywhere_is_rejected(
 
 
 def damaged(whole: bytes, seed: int) -> bytes:
-    """One to four flipped bits, outside of large stored values, which may be any number."""
+    """`whole` with one to four flipped bits, but none in the stored weights: there any bits are a valid number."""
     source = random.Random(seed)
     spared: set[int] = set()
     for tensor in onnx.load_from_string(whole).graph.initializer:

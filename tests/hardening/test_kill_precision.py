@@ -29,7 +29,7 @@ PRODUCTS = Stage("make.precision", "", ("build",), TABLE)
 
 
 def start(root: Path) -> subprocess.Popen[bytes]:
-    """make precision in its own process group, with its screen in a file."""
+    """Start make precision in its own process group; its output goes to a file."""
     (root / "tmp").mkdir(exist_ok=True)
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     options = ["MODEL=demo_digits", "DATASET=data/digits", f"LIMIT={IMAGES}", "CALIB=8", "BACKEND=onnxruntime"]

@@ -15,7 +15,7 @@ def tool(place: Path, name: str, script: str = "") -> None:
 
 
 def call(make: str = "4.3", inputs: str = "prep", **values: str) -> int:
-    """The doctor's exit code for MODEL=m with these of make's options."""
+    """The exit code of make doctor for MODEL=m, with the given values of make's options."""
     given = {**DEFAULTS, "MODEL": "m", "CFG": "m.yaml", "ONNX": "m.onnx", "TS": "m.ts", "WEIGHTS": "weights/m.pth"}
     given.update({"DATASET": "data", "BATCH": "16", "BATCHES": "1", **values})
     asked = given["BACKEND"]

@@ -8,7 +8,8 @@ from typing import Any, Callable, Optional
 from hrnet.shards import Shard
 from make.ray_nodes import Node, Outcome
 
-HERE = {"code_sha256": "c", "numpy": "1"}  # the description of all machines
+# The description that this machine and each node give, unless a test changes it
+DESCRIPTION = {"code_sha256": "c", "numpy": "1"}
 Event = Callable[["Cluster", str, Shard], Optional[Outcome]]
 
 
@@ -47,6 +48,7 @@ class Cluster:
         task = self.tasks.pop(0)
         key, part = task
         if part is None:
-            return [(task, self.machines.get(key, Outcome(output=f"note\n{json.dumps(HERE)}\n", folder=f"/tmp/{key}")))]
+            passed = Outcome(output=f"note\n{json.dumps(DESCRIPTION)}\n", folder=f"/tmp/{key}")
+            return [(task, self.machines.get(key, passed))]
         self.log.append((key, str(part)))
         return [(task, self.event(self, key, part) or Outcome(output="done\n"))]

@@ -60,7 +60,7 @@ def test_sigterm_ends_all_processes() -> None:
 
 
 def test_sigterm_after_the_end_of_the_command_changes_nothing() -> None:
-    """It once waited for ever for the lock that its own thread had."""
+    """The signal handler of make.attached once waited forever for a lock that its own thread already had."""
     code = "import os, signal; from make import attached; attached.run(['true']); os.kill(os.getpid(), signal.SIGTERM)"
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=ROOT, timeout=60)
     assert done.returncode == 0

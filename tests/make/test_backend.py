@@ -1,4 +1,4 @@
-"""make/backend.py: a BACKEND that this interpreter cannot run is rejected before it is remembered."""
+"""make/backend.py: a BACKEND whose package PYTHON cannot import is rejected before it is remembered."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_the_code_of_the_stages_after_om_is_packed(monkeypatch: pytest.MonkeyPat
     runtimes = [f"infer.runtimes.{path.stem}" for path in Path("infer/runtimes").glob("*.py")]
     scripts = ["infer.run", "infer.emulator.__main__", "make.shards", "make.machine", "serve.run", "postprocess.gate"]
     needed = import_closure([*scripts, *runtimes, *tasks])
-    assert set(needed) - packed == set(), "the hash of the code, which parts record, is the same on the board"
+    assert set(needed) - packed == set(), "each part records the hash of the code; it must be the same on the board"
     assert Path("make/options.py") in packed and Path("make/resolve.mk") in packed
     networks = [path.name for path in packed if path.parts[:2] == ("hrnet", "nets")]
     assert sorted(networks) == ["__init__.py", "float32.py"]
@@ -205,7 +205,7 @@ def test_the_help_of_a_board_lists_what_works_there() -> None:
     sources = [ROOT / "Makefile", ROOT / "make/project.mk"]
     for preprocesses in (False, True):
         text = bundle_help.help_text(sources, {"PYTHON": "python3", "OM": "model/m.om"}, preprocesses, pose=True)
-        assert max(map(len, text.splitlines())) <= 100, "as make help of the host, if the paths are short"
+        assert max(map(len, text.splitlines())) <= 100, "not wider than make help on the host, if paths are short"
         blocks = [[line.split()[0] for line in block.splitlines()] for block in text.split("\n\n")[1:]]
         assert set(blocks[0]) == set(bundle_help.target_names(preprocesses))
         stage, inputs = {"DATASET", "LIMIT", "SHARDS"} <= set(blocks[1]), "PREP" in blocks[1]

@@ -1,5 +1,5 @@
 """make/changed.py: products that were made with other values of GATE and MAX_REJECTED, which are not remembered.
-test_options_shards.py has the state of the data set."""
+The tests for a changed data set are in test_options_shards.py."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_table_of_other_batch_sizes_is_made_again() -> None:
     assert resolve("qps", BATCHES="8")["QPS_CHANGED"] == resolve("qps")["QPS_CHANGED"] == "run-again"
     assert resolve("eval")["QPS_CHANGED"] == ""
     write(EVAL / "onnxruntime-fp32-qps.json", {"rows": 3})
-    assert resolve("qps")["QPS_CHANGED"] == "", "left to its stage"
+    assert resolve("qps")["QPS_CHANGED"] == "", "a damaged table is ignored"
 
 
 def test_more_rejected_images_than_allowed_now() -> None:

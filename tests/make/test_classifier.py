@@ -30,7 +30,7 @@ def test_stages_read_the_completed_config() -> None:
     again = resolve(MODEL="mine")
     assert (again["CFG"], again["REFERENCE"]) == ("build/mine/mine.yaml", "onnx")
     names = resolve()
-    assert names["CFG"] == names["CFG_GIVEN"] == "configs/net.yaml", "not that of a network"
+    assert names["CFG"] == names["CFG_GIVEN"] == "configs/net.yaml", "the config of a network is not completed"
 
 
 @pytest.mark.usefixtures("files")

@@ -50,7 +50,9 @@ def test_the_report_of_a_machine_without_an_npu(place: Path, capsys: pytest.Capt
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
     assert lines["resize"].startswith("in C" if COMPILED else "Pillow")
-    assert COMPILED or lines["resize"].endswith(" install --no-deps -e ."), "stages import hrnet of this directory"
+    assert COMPILED or lines["resize"].endswith(" install --no-deps -e ."), (
+        "an editable install: the stages import hrnet from this directory"
+    )
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
     assert lines["ais_bench"] == "not found by python3: No such file or directory"
     assert lines["chip"] == "unknown without npu-smi"
@@ -67,7 +69,8 @@ def test_the_report_of_a_machine_with_an_npu(place: Path, capsys: pytest.Capture
     (place / "build/m/settings").mkdir(parents=True)
     (place / "build/m/settings/SOC.mk").write_text("SOC ?= Ascend310P3\n")
     (place / "build/m/settings/BATCH.mk").write_text("BATCH ?= 4\n")
-    (place / "build/m/settings/OM.mk").write_text("OM ?= my.om\n")  # this call has an empty OM=
+    # listed, but not used: the call below gives an empty OM=
+    (place / "build/m/settings/OM.mk").write_text("OM ?= my.om\n")
     assert call(BATCH="4") == 0
     lines = report(capsys.readouterr().out)
     assert lines["atc"] == f"{place}/bin/atc"
@@ -152,7 +155,7 @@ def test_free_disk_space_is_compared_with_the_needed_space(
     assert report(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 121.2 MB needed for 200 images"
     (place / "prep").mkdir()
     with open(place / "prep/x.bin", "wb") as file:
-        file.truncate(20_000_000_000)  # a hole
+        file.truncate(20_000_000_000)  # a sparse file, which takes no disk space
     assert call(BUILD="b", inputs="prep") == 0
     assert report(capsys.readouterr().out)["disk"].startswith(
         "b: 12.3 GB free, 10.3 GB needed for 50000 images (20.0 GB"

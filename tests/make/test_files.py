@@ -75,7 +75,7 @@ def test_two_sources_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("goal", ["infer", "serve"])
 def test_a_model_that_is_gone_is_reported_with_what_helps(goal: str) -> None:
-    """BUILD changes the default path of a model, not a given one."""
+    """The hint does not name BUILD=build/old, which has results of the model: BUILD does not change a given path."""
     Path("build/old/net/settings").mkdir(parents=True)
     hint = "no such file or directory; to compile a model, give an empty OM="
     assert error(goal, OM="gone.onnx", GATE="none") == f"OM=gone.onnx: {hint}"
@@ -169,14 +169,14 @@ def test_make_weights_is_no_hint_without_a_published_checkpoint() -> None:
         line = error("eval", WEIGHTS="nowhere/x.pth")
         assert "give WEIGHTS=<file>" in line and "make weights" not in line
     remembered("WEIGHTS", "x.pth")
-    assert resolve("weights")["WEIGHTS"] == "x.pth", "data.weights rejects the config"
+    assert resolve("weights")["WEIGHTS"] == "x.pth", "accepted here; data.weights rejects the config later"
 
 
 def test_make_weights_does_not_overwrite_a_file_of_the_user() -> None:
     remembered("WEIGHTS", "x.pth")
     line = error("weights")
     assert "WEIGHTS=x.pth (remembered" in line and "make weights WEIGHTS=weights/net.pth" in line
-    assert resolve("weights", WEIGHTS="x.pth")["WEIGHTS"] == "x.pth", "data.weights checks the file"
+    assert resolve("weights", WEIGHTS="x.pth")["WEIGHTS"] == "x.pth", "data.weights checks the file later"
     assert resolve("weights", WEIGHTS="weights/net.pth")["WEIGHTS"] == "weights/net.pth"
     resolve("weights")
 

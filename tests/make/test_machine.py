@@ -80,7 +80,9 @@ def test_the_first_difference_is_reported(
     ("name", "here", "there"),
     [("pycocotools", None, "2.0.11"), ("opencv-python-headless", "unknown version", "4.14.0.94")],
 )
-def test_a_package_without_a_version_here_is_installed_here(name: str, here: Optional[str], there: str) -> None:
+def test_the_hint_installs_a_package_of_unknown_version_on_this_machine(
+    name: str, here: Optional[str], there: str
+) -> None:
     with pytest.raises(UserError) as caught:
         machine.check("host (a)", "/tmp/x", {name: there}, {name: here})
     assert (caught.value.expected, caught.value.found) == (str(here or "none")[:16], there)

@@ -195,7 +195,7 @@ def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
     assert line.startswith(f"{name}: ") and (near or "make help") in line
 
 
-def test_variables_of_the_environment_may_follow_make() -> None:
+def test_environment_variables_may_be_written_after_the_word_make() -> None:
     """`make cluster RAY_ADDRESS=head:6379` exports it to the script, as `RAY_ADDRESS=head:6379 make cluster` does."""
     resolve("cluster", unknown="RAY_ADDRESS", SHARDS="2")
     resolve("weights", unknown="HF_ENDPOINT")
@@ -250,7 +250,7 @@ def test_clean_is_rejected_while_another_run_works() -> None:
     assert resolve("clean") == {}
 
 
-def test_clean_removes_no_directory_that_no_stage_has_written() -> None:
+def test_clean_accepts_only_directories_that_a_stage_has_written() -> None:
     Path("build/net").mkdir(parents=True)
     Path("build/net/thesis.txt").touch()
     with pytest.raises(OptionError) as caught:

@@ -1,4 +1,5 @@
-"""make/options.py: KEEP_FLOAT in the names of products, when it has an effect, and which values are rejected."""
+"""make/options.py, rules of KEEP_FLOAT: it is a part of the names of products; in some calls it has no effect; it is
+remembered; invalid values are rejected."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_a_missing_package_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.where == sys.executable and "pip install" in str(caught.value.hint)
 
 
-def test_addresses_of_rays_client_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_of_the_ray_client_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes, "import_ray", lambda: None)
     with pytest.raises(UserError) as caught:
         ray_nodes.connect("ray://head:10001")

@@ -12,7 +12,7 @@ from hrnet.io.records import FormatError
 from hrnet.shards import Shard
 from make import schedule
 from make.ray_nodes import Outcome
-from tests.make.fake_cluster import HERE, Cluster, node
+from tests.make.fake_cluster import DESCRIPTION, Cluster, node
 
 
 def shards(count: int) -> list[Shard]:
@@ -27,7 +27,7 @@ def compute(nodes: Cluster, count: int) -> list[Shard]:
         stored.append(part)
         return 5
 
-    job = schedule.Job([["make", "doctor"]], ["DATASET=/data"], HERE)
+    job = schedule.Job([["make", "doctor"]], ["DATASET=/data"], DESCRIPTION)
     schedule.Scheduler(nodes, job, store, schedule.Progress(0, count)).compute(schedule.Plan(shards(count)))
     return stored
 
@@ -104,13 +104,13 @@ def test_damaged_files_count_as_a_failure() -> None:
             raise FormatError("does not match its record", where="1-of-2.predictions.jsonl")
         return 5
 
-    job = schedule.Job([], [], HERE)
+    job = schedule.Job([], [], DESCRIPTION)
     schedule.Scheduler(nodes, job, store, schedule.Progress(0, 2)).compute(schedule.Plan(shards(2)))
     assert sorted(part for _, part in nodes.log) == ["1/2", "1/2", "2/2"]
 
 
 def answer(**changes: Any) -> Outcome:
-    return Outcome(output=json.dumps({**HERE, **changes}), folder="/tmp/bad")
+    return Outcome(output=json.dumps({**DESCRIPTION, **changes}), folder="/tmp/bad")
 
 
 DIFFERENT = {
