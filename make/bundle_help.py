@@ -21,8 +21,8 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "GATE": 'max drop, points; "none": 1, and NOT JUDGED is accepted',
-    "REFERENCE": "metrics record; or config: the published accuracy",
+    "GATE": 'max drop, points; with "none" 1, but NOT JUDGED passes too',
+    "REFERENCE": 'metrics record; or "config": the published accuracy',
 }
 
 INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # bundle with inputs: only serve uses several devices

@@ -68,22 +68,22 @@ def metrics_changed(options: Options, names: dict[str, str]) -> bool:
     return _applies(options, "GATE") and any(record not in (None, gate) for record in records)
 
 
-def _batches(record: Path) -> Optional[set[str]]:
-    """The batch sizes in the table of make bench or make qps; None without a readable table."""
-    rows = _read(record, "rows")
-    return {str(row.get("batch")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else None
+def _batches(table: Path) -> set[str]:
+    """The batch sizes in the table of make bench or make qps; none if the table is damaged."""
+    rows = _read(table, "rows")
+    return {str(row.get("batch")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
 
 
 def timed(options: Options, names: dict[str, str]) -> bool:
     """Whether the table of make bench has rows for all BATCHES, or does not exist."""
-    found = _batches(options.folder / "bench" / f"{names['BENCH']}.json")
-    return found is None or set(options["BATCHES"].split(",")) <= found
+    table = options.folder / "bench" / f"{names['BENCH']}.json"
+    return not table.exists() or set(options["BATCHES"].split(",")) <= _batches(table)
 
 
 def in_one_table(options: Options, names: dict[str, str]) -> bool:
     """Whether the table of make qps has rows for BATCHES and no others, or does not exist."""
-    found = _batches(options.folder / "eval" / names["NAME"] / f"{names['QPS']}.json")
-    return found is None or set(options["BATCHES"].split(",")) == found
+    table = options.folder / "eval" / names["NAME"] / f"{names['QPS']}.json"
+    return not table.exists() or set(options["BATCHES"].split(",")) == _batches(table)
 
 
 def too_many_rejected(options: Options, names: dict[str, str]) -> bool:

@@ -35,8 +35,8 @@ def decode(data: bytes) -> np.ndarray:
 
 def decode_as_cv2(data: bytes) -> np.ndarray:
     """Decode to uint8 [H, W, 3], RGB, as cv2.imread does with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV silently
-    fills the missing part of a truncated file with grey, so Pillow loads a file that is not a common JPEG before, to
-    reject a truncated one."""
+    fills the missing part of a truncated file with grey, so a file that is not a common JPEG is first loaded by Pillow,
+    which rejects it if it is truncated."""
     pixels = common_jpeg(data)
     if pixels is None:
         with Image.open(io.BytesIO(data)) as image:

@@ -69,7 +69,8 @@ def test_a_table_of_other_batch_sizes_is_made_again() -> None:
     assert resolve("qps", BATCHES="8")["QPS_CHANGED"] == resolve("qps")["QPS_CHANGED"] == "run-again"
     assert resolve("eval")["QPS_CHANGED"] == ""
     write(EVAL / "onnxruntime-fp32-qps.json", {"rows": 3})
-    assert resolve("qps")["QPS_CHANGED"] == "", "a damaged table is ignored"
+    write(Path("build/net/bench/onnxruntime-fp32-dev0.json"), {"rows": "damaged"})
+    assert resolve("bench")["BENCH_CHANGED"] == resolve("qps")["QPS_CHANGED"] == "run-again", "damaged tables"
 
 
 def test_more_rejected_images_than_allowed_now() -> None:
