@@ -201,7 +201,7 @@ def test_uint8_pixels_are_normalised_in_the_int8_model_for_chips_without_aipp(he
     given = onnx.load("m.pixels.onnx")
     assert [node.op_type for node in given.graph.node[:4]] == ["Transpose", "Cast", "Sub", "Mul"]
     (reader,) = (node for node in given.graph.node if given.graph.node[3].output[0] in node.input)
-    assert reader.op_type == "AscendQuant" if backend == "ascend" else "QuantizeLinear"
+    assert reader.op_type == ("AscendQuant" if backend == "ascend" else "QuantizeLinear")
     assert CompiledModel.read(output).inputs[0].shape == [4, 16, 16, 3]
     Path("m.pixels.onnx").unlink()
     assert convert.main([*words, "--soc_version", "Ascend950PR_9599"]) == 0
@@ -209,7 +209,7 @@ def test_uint8_pixels_are_normalised_in_the_int8_model_for_chips_without_aipp(he
 
 
 @pytest.mark.usefixtures("here", "emulators_in_process")
-def test_the_emulator_of_atc_compiles_int8_models_without_gears_and_force_fp32(
+def test_the_emulator_of_atc_compiles_int8_models_but_rejects_gears_and_force_fp32(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from atc.emulator import main as emulator

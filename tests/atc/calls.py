@@ -35,7 +35,7 @@ def product(output: str) -> list[str]:
 
 
 def seen_by_atc(output: str) -> dict[str, object]:
-    """The arguments in the file of the fake atc or aoe."""
+    """The arguments that the fake atc or aoe got, from the .om that it wrote."""
     return json.loads(Path(output).read_bytes().partition(b"\n")[0][4:])
 
 

@@ -116,7 +116,7 @@ def test_a_chip_without_aipp_normalises_in_the_graph(output: str, here: Path, cf
     before = (here / "a.pixels.onnx").read_bytes()
     (here / "a.pixels.onnx").unlink()
     assert convert.main(arguments(output, *words)) == 0
-    assert (here / "a.pixels.onnx").read_bytes() == before, "an input of the printed command"
+    assert (here / "a.pixels.onnx").read_bytes() == before, "written again, since the printed command reads it"
     assert onnx.load(str(here / "a.pixels.onnx")).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 

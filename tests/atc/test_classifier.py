@@ -185,7 +185,9 @@ def test_values_of_the_config_are_kept(tmp_path: Path) -> None:
     text = "MODEL: {NAME: onnx, IMAGE_SIZE: [24, 16], NUM_CLASSES: 9}\nINPUT: {RESIZE: 32}\n"
     text += "REFERENCE: {TOP1: 70, IMAGES: 9}\n"
     content = completed(tmp_path, text)
-    assert content["MODEL"] == {"NAME": "onnx", "NUM_CLASSES": 9, "IMAGE_SIZE": [24, 16]}, "the first class: background"
+    assert content["MODEL"] == {"NAME": "onnx", "NUM_CLASSES": 9, "IMAGE_SIZE": [24, 16]}, (
+        "9 classes for 10 outputs: the first output is a background class"
+    )
     assert content["INPUT"]["RESIZE"] == 32 and content["REFERENCE"]["TOP1"] == 70
 
 

@@ -42,7 +42,8 @@ def test_each_gear_has_its_own_shape() -> None:
 
 
 def test_a_shape_at_which_the_model_does_not_run_is_rejected() -> None:
-    """A shape that fails only when the model runs: 5 values cannot be reshaped to the input's number of rows."""
+    """A shape that fails only when the model runs: 5400 values cannot be reshaped to [2, 3, 2, 2], the sizes modulo
+    7."""
     nodes = [
         helper.make_node("Shape", ["image"], ["shape"]),
         helper.make_node("Mod", ["shape", "m"], ["rest"]),

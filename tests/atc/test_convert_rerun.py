@@ -38,7 +38,7 @@ def test_a_rerun_compiles_only_after_a_relevant_change(
     assert rerun()
     before = Path("a.onnx").read_bytes()
     assert not rerun() and not rerun("--backend", "openvino"), "compiled by the same tool"
-    assert rerun("--cfg", cfg) and not rerun("--cfg", cfg), "the image size, for a dynamic one"
+    assert rerun("--cfg", cfg) and not rerun("--cfg", cfg), "with --cfg, the stamp contains its image size"
     for more in (["--batch_size", "2"], ["--precision", "fp16"], ["--soc_version", "Ascend310"], ["--log", "info"]):
         assert rerun(*more) and not rerun(*more)
     assert rerun() and Path("a.onnx").read_bytes() == before, "a second run gives the same bytes"

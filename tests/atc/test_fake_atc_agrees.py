@@ -1,5 +1,5 @@
 """atc.atc_rules compared with the fake atc, which was written from ATC's sources and not from ours: both accept the
-same arguments and reject all others with the same error code."""
+same arguments and reject all others with the same error code, except those in OTHER_CODES."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.fakes import fake_atc_rules
 from tests.support.onnx_models import classifier, saved
 
 OF_THE_MODEL = ("E10016", "E10049")  # names and ranks, which the fake checks in the ONNX file
-OTHER_CODES = {  # the fake rejects these with the code of any invalid value
+OTHER_CODES = {  # both reject these, with different codes
     *("--framework=3", "--enable_small_channel=2", "--log=fatal", "--input_shape=image:,3,224,224"),
     *("--input_shape=image:1~x,3,224,224", "--input_shape=image:"),
 }

@@ -39,7 +39,7 @@ def test_outputs_equal_those_of_normalised_images(height: int, width: int) -> No
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_a_fixed_width_has_a_value_for_each_column() -> None:
+def test_for_a_fixed_width_the_constants_have_a_value_for_each_column() -> None:
     model = pyramid(2)
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 64
     pixels.accept_pixels(model, MEAN, STD)

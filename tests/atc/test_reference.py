@@ -41,7 +41,7 @@ def complete(model: onnx.ModelProto) -> None:
 
 
 def measure(dtype: str = "float32") -> dict[str, Any]:
-    """The record of the inputs of this dtype."""
+    """Make the inputs of this dtype; return the record that atc.reference measures on them."""
     prepare = ["--cfg", "b/mine.yaml", "--dataset", "data", "--output", f"prep-{dtype}", "--input_dtype", dtype]
     assert classification.main(prepare) == 0
     assert call(dtype) == 0

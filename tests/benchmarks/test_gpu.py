@@ -51,7 +51,7 @@ def test_rows_and_tables(call: list[str], tmp_path: Path) -> None:
     assert f"- missing: {found['missing'][0]}" in lines
 
 
-def test_rows_without_time_are_missing(call: list[str], tmp_path: Path) -> None:
+def test_rows_for_which_no_time_is_left_are_listed_as_missing(call: list[str], tmp_path: Path) -> None:
     assert gpu.main([*call, "--batches", "1", "--modes", "float32", "--seconds", "1e-6"]) == 0
     found = result(tmp_path)
     assert found["rows"] == [] and len(found["missing"]) == 4

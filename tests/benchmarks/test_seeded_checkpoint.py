@@ -89,7 +89,7 @@ def test_maps_have_the_scale_that_thresholds_expect(tmp_path, images, capsys):
             assert torch.corrcoef(group).min() > 0.9
 
 
-def test_the_steadiest_mix_excludes_differences_between_images():
+def test_the_steadiest_mix_of_channels_excludes_one_that_differs_between_images():
     noise = torch.randn(3, 2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     maps = [each + torch.tensor([[3.0 * number], [0.0]]) for number, each in enumerate(noise)]
     moved, steady = seeded_checkpoint.steadiest(maps).abs()
@@ -109,7 +109,7 @@ def test_a_directory_without_images_is_rejected(tmp_path, folder, error, capsys)
     assert not (tmp_path / "a.pth").exists()
 
 
-def test_without_images_noise_is_enough_for_speed(tmp_path, capsys):
+def test_noise_replaces_missing_images_for_classification_but_not_for_pose(tmp_path, capsys):
     words = ["--cfg", str(tiny.write_config(tmp_path)), "--output", str(tmp_path / "a.pth")]
     assert seeded_checkpoint.main(words) == 0
     assert "noise" in capsys.readouterr().out

@@ -39,7 +39,8 @@ def test_similarities_are_equal_to_those_of_pycocotools() -> None:
     evaluation = COCOeval(coco(before), coco(after), "keypoints")
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
-    expected = np.asarray(evaluation.ious[1, 1]).T  # of detections [2], best first, and annotations [3]
+    # `ious` has a row for each of the 2 detections, best first, and a column for each of the 3 annotations
+    expected = np.asarray(evaluation.ious[1, 1]).T
     np.testing.assert_allclose(similarities(before, after), expected, rtol=1e-9)
 
 

@@ -35,7 +35,7 @@ def by_trying(sizes: list[tuple[int, int]], count: int, longest: int) -> int:
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(60, 400), st.integers(60, 400)), min_size=1, max_size=8))
-def test_no_gears_cost_less(sizes: list[tuple[int, int]]) -> None:
+def test_no_other_gears_cost_less(sizes: list[tuple[int, int]]) -> None:
     best = gears.cheapest_gears(sizes, 64, 256)
     for count, chosen in best.items():
         assert len(chosen) == len(set(chosen)) == count

@@ -43,8 +43,8 @@ def test_the_version_of_a_fork_is_named(tmp_path: Path) -> None:
     assert "0.1.0" in str(error_of(python_with(tmp_path, PACKAGES["renamed"], "-S")).found)
 
 
-def test_the_official_ais_bench_is_found_beside_aisbenchs_benchmark(tmp_path: Path) -> None:
-    """Both are installed in one interpreter, which also treats warnings as errors."""
+def test_the_official_ais_bench_is_found_beside_the_benchmark_of_aisbench(tmp_path: Path) -> None:
+    """Both packages are named ais_bench and are in one interpreter, which also treats warnings as errors."""
     python = python_with(tmp_path, {**PACKAGES["benchmark"], **PACKAGES["official"]}, "-W", "error", "-S")
     assert run_ais_bench.find_tool("ascend", python, ["0"]).start == [python, "-m", "ais_bench"]
 
@@ -93,8 +93,8 @@ def test_a_directory_with_an_illegal_character_is_rejected(
     assert not list(Path("out").rglob("*.bin"))
 
 
-def test_the_fake_rejects_the_absolute_path_itself(images: np.ndarray) -> None:
-    """Without our own check before it."""
+def test_the_fake_also_rejects_a_space_in_the_absolute_path(images: np.ndarray) -> None:
+    """The fake is called directly, without our own check before it."""
     Path("a b").mkdir()
     shutil.move("in", "a b/in")
     words = ["--model", "../m.om", "--input", "in", "--output", "../out", "--output_dirname", "run"]

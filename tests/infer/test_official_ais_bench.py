@@ -1,5 +1,5 @@
-"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` gives the same outputs with each
-of them as with the emulator, and versions that are not supported are rejected by name.
+"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` gives correct outputs with each of
+them, and versions that are not supported are rejected with an error that names them.
 
 These tests need AIS_BENCH_GIT (tests/support/official_ais_bench.py).
 """
@@ -21,7 +21,7 @@ from infer import bench, run_ais_bench
 from infer import run as infer_run
 from tests.support import ROOT, fakes
 from tests.support.ascend_calls import compute
-from tests.support.gear_model import COUNT, GEARS, gear_folder, gear_model
+from tests.support.gear_model import COUNT, GEARS, check_gear_outputs, gear_folder, gear_model
 from tests.support.linear_model import SHAPE, check_logits, expected_logits, om_model, prep_folder
 from tests.support.official_ais_bench import OFFICIAL, STATES, install, needs_clone, package
 
@@ -45,7 +45,7 @@ def call(*more: str) -> int:
 
 
 @pytest.mark.parametrize("commit", STATES)
-def test_outputs_of_one_device_equal_the_emulator(commit: str) -> None:
+def test_outputs_of_one_device_are_correct(commit: str) -> None:
     install(commit, Path.cwd())
     om_model(Path("m.om"), 4)
     images = prep_folder(Path("in"), 11)
@@ -86,13 +86,12 @@ def test_parts_run_on_two_devices(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "4be9fed3", "7d48a93e"])
-def test_outputs_at_each_gear_equal_the_emulator(commit: str) -> None:
+def test_outputs_at_each_gear_are_correct(commit: str) -> None:
     install(commit, Path.cwd())
     gear_model(Path("m.om"))
     images = gear_folder(Path("in"), COUNT)
     assert call() == 0
-    outputs = [np.load(f"out/run/img{i}_0.npy") for i in range(len(images))]
-    assert len(outputs) == len(images)
+    check_gear_outputs(images, "out/run")
 
 
 @pytest.mark.parametrize("commit", STATES)
@@ -110,7 +109,8 @@ def test_the_python_interface_of_make_serve(commit: str) -> None:
 
 @pytest.mark.parametrize("commit", ["738ccdff", "7d48a93e"])
 def test_versions_that_run_without_pkg_resources(commit: str) -> None:
-    """These versions use another run mode; earlier ones fail, and are rejected by the files of their package."""
+    """Without pkg_resources, these versions use another run mode. Earlier versions fail: the next test checks that they
+    are rejected."""
     install(commit, Path.cwd(), pkg_resources=False)
     om_model(Path("m.om"), 2)
     images = prep_folder(Path("in"), 3)
@@ -130,7 +130,7 @@ def test_versions_that_need_pkg_resources_are_rejected_without_it(commit: str) -
 
 
 @pytest.mark.parametrize("commit", REJECTED)
-def test_other_packages_are_rejected_by_name(commit: str) -> None:
+def test_an_unsupported_version_or_package_is_named_in_the_error(commit: str) -> None:
     path, part = REJECTED[commit]
     fakes.ais_python(Path.cwd(), package(commit, path, Path("clone").resolve()))
     with pytest.raises(UserError) as caught:

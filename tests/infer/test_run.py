@@ -291,7 +291,7 @@ def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> N
     prep_folder(Path("in"), 1, suffix="npy")
     os.unlink("in/img0.bin")
     np.save("in/img0.npy", np.zeros((3, 5, 5), np.float32))
-    assert call() == 2, "it wrote nothing: make forgets the values of this call"
+    assert call() == 2, "exit 2 since the tool wrote nothing: make does not remember the variables of this call"
     err = capfd.readouterr().err
     check_error(err.splitlines()[0], "infer.emulator", "filesize: 300 not match")
     check_error(err, "infer.run", "infer.emulator failed", "found exit 1", "no output")

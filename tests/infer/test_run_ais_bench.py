@@ -123,7 +123,9 @@ def test_invalid_devices_are_rejected(
     assert not Path("out").exists()
 
 
-def test_several_devices_are_rejected_by_the_emulator(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_other_than_0_is_rejected_by_the_emulator(
+    images: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("--backend", "onnxruntime", "--device", "1") == 2
     check_error(capsys.readouterr().err, "infer.run", "expected --device 0", "found 1", "BACKEND=ascend")
     assert not Path("out").exists()

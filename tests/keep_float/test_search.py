@@ -76,7 +76,9 @@ def test_an_outlier_channel_in_int8_is_repaired(here: Path, capsys: pytest.Captu
     steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith(lines_of_steps)]
     assert steps[0].startswith("start: ")
     for line in steps:
-        assert line.endswith("in float") == line.startswith(("start:", "try ")), f"{line}: a trial is not a decision"
+        assert line.endswith("in float") == line.startswith(("start:", "try ")), (
+            f"{line}: only lines of keep and drop end in a decision"
+        )
     assert [line for line in steps if "/last/Conv" in line and line.endswith(" 1 operator in float: accepted")]
     assert lines("int8") == ["/last/Conv"], "its input has the outlier"
     for output, more in (("a/model_deploy_model.onnx", []), ("b/model_deploy_model.onnx", ["keep/int8.txt"])):

@@ -267,5 +267,8 @@ def test_a_fail_names_the_next_command(
 def test_a_pass_names_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_record(tmp_path / "m.json", "metrics", metrics(76.0, REFERENCE))
     assert main([str(tmp_path / "m.json")]) == 0 and "next:" not in capsys.readouterr().out
+
+
+def test_a_very_small_drop_is_printed_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_record(tmp_path / "m.json", "metrics", {**metrics(76.798, REFERENCE), **judge("top1", 76.798, REFERENCE, 0)})
     assert main([str(tmp_path / "m.json")]) == 1 and "a drop of 0.002 points, 0 allowed" in capsys.readouterr().out

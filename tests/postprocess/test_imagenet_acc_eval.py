@@ -46,8 +46,9 @@ def test_the_model_zoos_call_gives_its_result(ending: str, k: int) -> None:
 
 @pytest.mark.parametrize("binary", [False, True], ids=["-output_binary=False", "-output_binary=True"])
 def test_outputs_of_benchmark_x86_64_are_read(binary: bool) -> None:
-    """Byte for byte, not by our own writer: `result/dumpOutput_device0/<stem>_1.txt` (a line of numbers, a space behind
-    each) or `.bin` (float32), and its times beside that folder, which are not outputs."""
+    """The test writes the bytes that benchmark.x86_64 writes, without our own writer: `result/dumpOutput_device0/
+    <stem>_1.txt` (a line of numbers, a space behind each) or `.bin` (float32). The tool's file of times, beside that
+    folder, is not an output."""
     rows = {"a": [0.5, 3.25, -1.0], "b_2": [2.0, 0.125, 1.0], "c": [0.0, 0.25, 0.75], "d": [1.0, 2.0, 1.5]}
     Path("result/dumpOutput_device0").mkdir(parents=True)
     Path("result/perf_vision_batchsize_1_device_0.txt").write_text("[e2e] throughputRate: 125.08, latency: 399743\n")

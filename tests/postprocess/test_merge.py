@@ -141,7 +141,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {  # a change, and wh
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_foreign_part_is_rejected_by_name(
+def test_a_foreign_part_is_rejected_and_named(
     what: str, divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, named = FOREIGN[what]
@@ -195,7 +195,7 @@ def test_a_second_merge_only_touches(divided: Path, whole: Run, capsys: pytest.C
 
 
 def write_references(parts: Path, count: int, **changes: Any) -> None:
-    """References of all parts: PyTorch has the same hits, and one more in the last part."""
+    """Write a reference for each part: PyTorch has the same hits as the part. `changes`: only to that of part 2."""
     for number in range(1, count + 1):
         path = parts / f"{Shard(number, count).name}.json"
         found = list(read_predictions(predictions_path(path), ClassPrediction))

@@ -96,7 +96,8 @@ def test_a_pass_near_chance_has_a_warning(hits: int, images: int, warned: bool, 
 
 @pytest.mark.parametrize(("other", "warned"), [(0, False), (1, False), (30, True)])
 def test_images_with_another_class_are_counted(other: int, warned: bool, tmp_path: Path) -> None:
-    """Of 50 images; both are right for 40%."""
+    """For `other` of 50 images the reference has another class. The model and the reference both have a Top-1 of
+    40%."""
     run = with_hits(tmp_path, 20, 50, 10)
     assert main(reference(run, predicted=[7] * other + [0] * (50 - other))) == 0
     found = run.metrics()

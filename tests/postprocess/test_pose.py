@@ -70,7 +70,7 @@ def test_ap_of_each_gear_equals_pycocotools(tmp_path: Path) -> None:
         assert found["gears"][gear] == {"images": len(ids), "AP": pytest.approx(expected)}
 
 
-def test_ap_by_number_of_people_and_of_single_images_equals_pycocotools(tmp_path: Path) -> None:
+def test_ap_of_single_images_and_by_number_of_people_equals_pycocotools(tmp_path: Path) -> None:
     people = results(SCENE, 1, 6.0)
     found = evaluated(PoseRun(tmp_path, SCENE).find(people))
 

@@ -77,7 +77,8 @@ def test_classes_have_the_names_of_the_data_sets_directories(
     second = make_folder(prep / "second") / "manifest.json"
     dataclasses.replace(before, images=changed).write(second)
     assert call(classes, "--labelled", prep) == 0
-    last = "other1" if name == "class 1" else "class 1"  # two data sets with other names
+    # a class that two data sets name differently has no name
+    last = "other1" if name == "class 1" else "class 1"
     assert f"img0.JPEG: {last} " in capsys.readouterr().out
     second.unlink()
     dataclasses.replace(before, images=images, classes=7).write(other)
@@ -129,7 +130,7 @@ def test_a_failed_run_leaves_the_old_folder(classes: Run, capsys: pytest.Capture
     assert not [path for path in classes.root.iterdir() if path.name.startswith(".predict")]
 
 
-def test_inputs_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inputs_of_a_data_set_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, LOGITS, [1, 3], classes=6)
     assert call(run) == 2
     assert str(run.manifest) in capsys.readouterr().err

@@ -109,6 +109,7 @@ def test_invalid_rows_are_rejected(place: Path, capsys: pytest.CaptureFixture[st
     write(8, images_per_second={"infer end to end": 1.0, "device alone": None})
     assert call() == 2
     assert "imagenet-float32/bs8.json: invalid images_per_second" in capsys.readouterr().err
-    write_record("imagenet-float32/bs8.json", "metrics", {"metrics": {"top1": 1.0}, "images": 3})  # torch's own
+    # a record without batch size and rates, such as that of PyTorch's accuracy
+    write_record("imagenet-float32/bs8.json", "metrics", {"metrics": {"top1": 1.0}, "images": 3})
     assert call() == 2
     assert capsys.readouterr().err.startswith("postprocess.qps_table: error: imagenet-float32/bs8.json: ")

@@ -45,7 +45,7 @@ def test_ranks_are_places_in_a_stable_descending_sort(logits: np.ndarray, data: 
 
 
 def test_outputs_that_are_probabilities_stay_as_they_are() -> None:
-    """In predictions.jsonl; the metadata of a model that ends in Softmax has `output`."""
+    """`softmax=False` is for a model that ends in Softmax: its metadata has `output: probabilities`."""
     values = np.array([[0.1, 0.7, 0.2], [0.25, 0.25, 0.5]], np.float32)
     best, probabilities = topn.best_classes(values, 2, softmax=False)
     assert best.tolist() == [[1, 2], [2, 0]]

@@ -76,7 +76,7 @@ def test_train_needs_no_val_and_other_files_in_it_are_skipped(dataset: Path) -> 
     assert [image.source for image in calibration_images(dataset, 6).images] == ["train/a.png", "train/no/suffix"]
 
 
-def test_without_an_image_in_train_images_of_val_are_used_until_there_are_some(dataset: Path) -> None:
+def test_images_of_val_are_used_until_train_has_an_image(dataset: Path) -> None:
     def changed() -> bool:
         return data_changed(dataset / "inputs/settings.json")
 

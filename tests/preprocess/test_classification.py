@@ -284,7 +284,9 @@ def test_disk_is_only_needed_for_missing_inputs(
     listed(tmp_path, {"a.JPEG": 1, "b.JPEG": 1})
     free = 3 * CROP * CROP * 4
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(free))
-    assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input_dtype", "uint8") == 0, "which needs half of it"
+    assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input_dtype", "uint8") == 0, (
+        "uint8 inputs need half of the free space"
+    )
     capsys.readouterr()
     assert prepare(cfg, tmp_path, output) == 2
     assert f"{output}: too little free disk space" in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_files_that_cannot_be_read_are_rejected(dataset: Path, prep: Path, capsy
     assert ([image.stem for image in manifest(prep).images], manifest(prep).rejected) == (["wide"], 3)
 
 
-def test_broken_links_and_rotated_images_are_rejected_by_name(dataset: Path, prep: Path) -> None:
+def test_broken_links_and_rotated_images_are_rejected_and_listed(dataset: Path, prep: Path) -> None:
     (dataset / FOLDER / "9.jpg").unlink()
     (dataset / FOLDER / "9.jpg").symlink_to("nowhere")
     exif = Image.Exif()

@@ -92,7 +92,7 @@ def test_fewer_allowed_rejections_make_a_finished_run_fail(cfg: str, twice: Path
     assert not (output / "manifest.json").exists()
 
 
-def here(work: Callable[[object], object], tasks: list[object], workers: int) -> list[object]:
+def in_this_process(work: Callable[[object], object], tasks: list[object], workers: int) -> list[object]:
     return list(map(work, tasks))
 
 
@@ -103,7 +103,7 @@ def test_any_finished_files_are_kept_and_only_the_rest_is_prepared(
 ) -> None:
     before = contents(finished / "prep")
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prep_folder, "map_files", here)
+        patch.setattr(prep_folder, "map_files", in_this_process)
         prep = Path(root, "prep")
         prep.mkdir()
         for name, data in before.items():

@@ -39,7 +39,7 @@ def model(exported):
 
 @pytest.fixture
 def copies(model, monkeypatch):
-    """The exporter copies the graph of `exported`: for tests of what is done, and when."""
+    """Replace the exporter by one that copies the graph of `exported`, for tests that do not check the graph."""
 
     def write(net, image, metadata, file):
         onnx.helper.set_model_props(model, metadata)

@@ -37,8 +37,8 @@ def test_cost_of_shipped_configs(model: str, gmacs: float, params: float) -> Non
 
 
 def test_multiply_adds_of_single_layers_are_included(tmp_path: Path) -> None:
-    """Those of the stem of the tiny network, 3x3 convolutions from 3 to 8 channels at 32 x 32 and from 8 to 8 at
-    16 x 16; 100 more classes add 100 times HEAD.FEATURES."""
+    """The sum includes the multiply-adds of the stem of the tiny network: 3x3 convolutions from 3 to 8 channels at
+    32 x 32, and from 8 to 8 at 16 x 16. 100 more classes add 100 times HEAD.FEATURES."""
     config = load_config(tiny.write_config(tmp_path))
     whole = cost.count(config).gmacs * 1e9
     assert whole > 9 * 3 * 8 * 32**2 + 9 * 8 * 8 * 16**2

@@ -67,7 +67,8 @@ def test_each_image_has_its_own_scale(tmp_path):
 
 
 def test_outputs_of_absurd_size_are_rejected(tmp_path):
-    """After a flipped bit in the weights both agree to 1e-6 of values that are meaningless."""
+    """If a bit in the weights is flipped, PyTorch and the ONNX file still agree (to a relative difference of 1e-6), but
+    their values are meaningless."""
     inputs = [np.array([[1, 2, 3]], np.float32)]
     error = error_of(lambda x: x * 1e30, scale_model(tmp_path / "m.onnx", 1e30), inputs)
     assert error.found == "3e+30" and "checkpoint" in error.hint

@@ -129,7 +129,7 @@ def test_a_model_of_another_shape_without_metadata_is_rejected(exported, tmp_pat
     assert not output.exists() and not (tmp_path / "x.ts.json").exists()
 
 
-def test_a_rerun_works_only_after_a_relevant_change(exported, tmp_path, capsys, monkeypatch):
+def test_a_rerun_writes_again_only_after_a_relevant_change(exported, tmp_path, capsys, monkeypatch):
     output = tmp_path / "bs4.ts"
 
     def rerun(*more) -> bool:

@@ -47,7 +47,7 @@ def test_directories_named_by_indices_are_no_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("classes", "last"), [(1, 1), (2, 1), (3, 2), (5, 4), (6, 5), (1000, 5)])
-def test_top_n_of_all_classes_is_left_out(classes: int, last: int) -> None:
+def test_top_n_is_left_out_if_n_is_the_number_of_classes(classes: int, last: int) -> None:
     assert class_figures({"classes": classes}) == tuple(f"top{n}" for n in range(1, last + 1))
 
 

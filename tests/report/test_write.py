@@ -231,8 +231,8 @@ def without_sizes(built: Built) -> None:
 
 
 def test_evaluations_without_image_sizes(tmp_path: Path) -> None:
-    """Such an evaluation can be BASE, another run of the model, or the run itself, whose page reports that they are
-    missing."""
+    """Such an evaluation can be one of three: BASE; another run of the model; or the run of the page itself. In the
+    last case the page reports that the image sizes are missing."""
     old, new = Built(tmp_path / "old", seed=5), Built(tmp_path / "new")
     without_sizes(old)
     other = new.metrics.with_name("emulator-bs1-fp16.json")

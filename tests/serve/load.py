@@ -14,7 +14,7 @@ IMAGE = image(1)
 
 
 class Load:
-    """Clients that send one image after another, each on its own connection, until the server closes the connection."""
+    """Clients, each with one connection, that send one image after another on it until the server closes it."""
 
     def __init__(self, running: Running, clients: int) -> None:
         self.address, self.stopped = running.address, threading.Event()

@@ -65,7 +65,8 @@ def test_the_hint_for_the_last_port_is_the_one_before(monkeypatch: pytest.Monkey
 
 
 def test_class_directories_name_the_classes(work: Path) -> None:
-    """Of the data set in --labelled, if the config has no names; a class without images has its index."""
+    """If the config has no names, the class directories of the data set in --labelled give them. The name of a class
+    without images contains its index."""
     Path("small.yaml").write_text(Path("small.yaml").read_text().replace(", CLASS_NAMES: names.txt", ""))
     manifest = json.loads(Path("in/manifest.json").read_text())
     for image in manifest["images"]:

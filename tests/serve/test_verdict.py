@@ -45,7 +45,7 @@ def test_the_line_is_the_verdict_of_make_gate() -> None:
     assert check().startswith("PASS: small top1 ")
 
 
-def test_a_model_that_failed_is_not_served_with_any_gate() -> None:
+def test_a_model_that_failed_is_not_served_even_with_allow_unjudged() -> None:
     change(verdict="fail")
     for allow in (False, True):
         with pytest.raises(WorkFailed, match="failed its gate"):

@@ -67,7 +67,7 @@ def flip_folder(source: Path, target: Path) -> None:
 
 
 def check_gear_outputs(images: list[np.ndarray], folder: str) -> None:
-    """The .npy outputs in a directory are those of `gear_model` for these images, and its only files."""
+    """A directory contains the .npy outputs of `gear_model` for these images, and no other files."""
     assert sorted(os.listdir(folder)) == sorted(f"img{i}_{k}.npy" for i in range(len(images)) for k in range(2))
     for i, image in enumerate(images):
         means, twice = (np.load(f"{folder}/img{i}_{k}.npy") for k in range(2))

@@ -103,7 +103,7 @@ def expected_logits(images: np.ndarray) -> np.ndarray:
 
 
 def check_logits(images: np.ndarray, folder: str = "out/run", tolerance: float = 1e-5) -> None:
-    """The .bin outputs img0 … in a directory are those of `linear_model`, and its only files."""
+    """A directory contains the .bin outputs img0 … of `linear_model` for these images, and no other files."""
     assert sorted(os.listdir(folder)) == sorted(f"img{i}_0.bin" for i in range(len(images)))
     found = np.stack([np.fromfile(f"{folder}/img{i}_0.bin", np.float32) for i in range(len(images))])
     np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=tolerance)

@@ -1,9 +1,9 @@
 """The outputs of a HigherHRNet without errors, rendered from annotations: decoding must give the annotated people.
 
 Heatmaps are like upstream's training targets at both resolutions (lib/dataset/target_generators of
-https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881), but on a disk instead of a square: a
-Gaussian of sigma 2 around the joint's pixel, the maximum where several overlap; around each joint, the tag map holds
-the person's number times TAG_STEP.
+https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881): a Gaussian of sigma 2 around the joint's
+pixel, the maximum where several overlap. Here each Gaussian fills a circle, upstream's a square. Around each joint, the
+tag map holds the person's number times TAG_STEP.
 """
 
 from __future__ import annotations

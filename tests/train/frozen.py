@@ -2,8 +2,8 @@
 
     python -m tests.train.frozen <task> <data set> <config> <file>
 
-Otherwise each process would use the batch norm statistics of its own images, and two processes would not compute the
-same as one.
+If batch norm were not fixed, each process would use the statistics of its own images, and two processes would not
+compute the same as one.
 """
 
 from __future__ import annotations

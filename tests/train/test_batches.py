@@ -27,7 +27,9 @@ def context(rank: int = 0, processes: int = 1) -> DistributedContext:
 
 
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3))
-def test_processes_share_the_batches_of_one(images: int, batch: int, processes: int, epoch: int) -> None:
+def test_several_processes_divide_the_batches_of_one_process(
+    images: int, batch: int, processes: int, epoch: int
+) -> None:
     each = [batches.TrainingKeys(images, batch, context(rank, processes)) for rank in range(processes)]
     one = batches.TrainingKeys(images, batch * processes, context())
     for keys in (*each, one):

@@ -70,7 +70,8 @@ def test_two_processes_equal_one_with_twice_the_batch(
 
 
 def test_two_classification_processes_train_and_write_logs(folder: Path, port: int) -> None:
-    """Each process has its own log, each validation image counts once, and one process finds the same Top-1."""
+    """Each process has its own log, each validation image counts once, and a later evaluation in one process gives the
+    same Top-1."""
     code, screen, errors = run(folder, "--nproc", 2, "--bs", 4, "--port", port)
     assert (code, errors) == (0, "")
     assert screen.startswith("small, 0.07 M parameters, 24 images: cpu, float32, 2 x batch size 4\n")

@@ -1,4 +1,5 @@
-"""The five train_*.sh: their flags with a fake interpreter; slow: each of them on the digits, from a clean tree."""
+"""The five train_*.sh: their flags, with a fake interpreter. The tests marked slow run each of them on the digits, in a
+clean tree."""
 
 from __future__ import annotations
 

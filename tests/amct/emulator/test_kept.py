@@ -51,7 +51,9 @@ def test_a_skipped_layer_reads_and_writes_float() -> None:
     made = {name: node for node in model.graph.node for name in node.output}
     (layer,) = (node for node in model.graph.node if node.name == "/b")
     assert layer.input[1] == "wb" and made[layer.input[0]].op_type == "Relu", "not rounded"
-    assert made[made[layer.input[0]].input[0]].op_type == "Conv", "neither are its neighbours' inputs"
+    assert made[made[layer.input[0]].input[0]].op_type == "Conv", (
+        "the result of the layer before it is not rounded either"
+    )
     (after,) = (node for node in model.graph.node if layer.output[0] in node.input)
     assert after.op_type == "Relu"
     (rounding,) = (node for node in model.graph.node if after.output[0] in node.input)

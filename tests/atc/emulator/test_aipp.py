@@ -225,7 +225,7 @@ def test_mean_and_min_are_subtracted_separately(tmp_path: Path) -> None:
         np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), wanted.transpose(0, 3, 1, 2))
 
 
-def test_aipp_with_float16_inside_is_rounded_once_as_it_enters(tmp_path: Path) -> None:
+def test_a_float16_network_gets_the_result_of_aipp_rounded_once(tmp_path: Path) -> None:
     """The network gets the same bits as with normalised float32 inputs, which are rounded to float16."""
     saved(tmp_path, passing())
     assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD), precision_mode="force_fp16")) == 0

@@ -26,7 +26,7 @@ def x_to_y(nodes: list[onnx.NodeProto], shape: list[int], **weights: np.ndarray)
 
 
 def compiled(folder: Path, model: onnx.ModelProto, **changes: str) -> Path:
-    """The file compiled by the emulator, with force_fp16 or else with `changes`."""
+    """The file compiled by the emulator with the arguments `changes`; without any, with force_fp16."""
     saved(folder, model)
     tensor = graph.inputs(model)[0]
     shape = ",".join(str(size if size > 0 else 2) for size in tensor.shape)

@@ -105,7 +105,7 @@ def test_with_all_operators_kept_only_convolutions_differ(model: onnx.ModelProto
 
 @given(graphs(), st.integers(0, 1))
 @settings(max_examples=40)
-def test_all_operators_kept_equal_float32_without_convolutions(model: onnx.ModelProto, at: int) -> None:
+def test_a_model_without_convolutions_equals_float32_if_all_operators_are_kept(model: onnx.ModelProto, at: int) -> None:
     """Equal to the bit."""
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -127,7 +127,9 @@ def test_the_emulator_reads_the_list(tmp_path: Path) -> None:
     for names in ("Gemm_4", "OpType::GlobalAveragePool", ""):
         assert main.main(call(tmp_path, names, "--precision_mode=force_fp16")) == 0
         outputs[names] = results(tmp_path / "m.onnx", images(1))
-    assert np.array_equal(outputs["OpType::GlobalAveragePool"], outputs[""]), "its reader rounds"
+    assert np.array_equal(outputs["OpType::GlobalAveragePool"], outputs[""]), (
+        "the operator that reads the pool's output rounds it"
+    )
     assert np.array_equal(outputs[""], rounded(outputs[""])) and not np.array_equal(
         outputs["Gemm_4"], rounded(outputs["Gemm_4"])
     )

@@ -1,4 +1,4 @@
-"""Models with gears, with the emulator and with `infer.run` on both tools: each file sets the shape."""
+"""Models with gears, in the emulator and in `infer.run` with both tools: the shape of each input selects its gear."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_largest_images_are_computed_first(images: list[np.ndarray]) -> None
 AUTO = ("--auto_set_dymdims_mode", "1")
 
 
-def test_each_file_sets_the_shape(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shape_of_each_input_selects_its_gear(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
     assert emulate("--outfmt", "NPY", *AUTO) == 0
     check_files(images)
     summary = json.loads(Path("out/run_summary.json").read_text())

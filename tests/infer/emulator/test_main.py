@@ -212,7 +212,8 @@ def test_loop_computes_each_batch_repeatedly(workdir: Path) -> None:
 
 
 def test_time_is_shared_among_concurrent_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request for 4 s, then two for 6 s: 4 + 6 / 2 s and 6 / 2 s, in total the 10 s that passed."""
+    """The first request is alone for 4 s, then both run for 6 s. They get 4 + 6 / 2 s and 6 / 2 s, in total the 10 s
+    that passed."""
     moments = iter([100.0, 104.0, 110.0, 110.0])
     monkeypatch.setattr("infer.emulator.pipeline.time.perf_counter", lambda: next(moments))
     clock = SharedClock()

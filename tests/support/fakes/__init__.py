@@ -19,7 +19,7 @@ TORCH_AIE = FOLDER / "fake_torch_aie"  # for PYTHONPATH
 
 
 def program(path: Path, command: str) -> Path:
-    """A shell script at `path` that runs `command` with its own arguments added."""
+    """A shell script at `path` that runs `command`, followed by the arguments that the script gets."""
     path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o755)
     return path

@@ -58,7 +58,7 @@ def invalid(name: str, value: str, reason: str, code: str = "E10001") -> Rejecte
 
 
 def read_flags(words: list[str]) -> dict[str, str]:
-    """The flags as gflags reads them: --name=value or --name value; an empty value is the default, none."""
+    """The flags as gflags reads them: --name=value or --name value; a flag with an empty value counts as not given."""
     found: dict[str, str] = {}
     left = list(words)
     while left:

@@ -101,7 +101,8 @@ def test_invalid_arguments_exit_2(images: np.ndarray, words: list[str]) -> None:
 
 
 def test_the_fake_accepts_the_same_wrong_inputs_as_the_tool(images: np.ndarray) -> None:
-    """Names are cut at their first dot, so two inputs share one output; only bytes are checked, so float16 passes."""
+    """Names are cut at their first dot, so two inputs share one output. The dtype is not checked, so float16 is
+    accepted: the number of bytes of an input must only divide that of a batch."""
     os.rename("in/img1.bin", "in/img0.v1.bin")
     assert call().returncode == 0
     assert sorted(os.listdir("out/run")) == sorted(f"img{i}_0.bin" for i in (0, *range(2, 11)))

@@ -67,8 +67,8 @@ def test_a_crop_is_resized_and_flipped(tmp_path: Path) -> None:
     assert augment(image, still, random.Random(3)).tobytes() == expected.tobytes()
 
 
-def test_validation_sees_the_pixels_of_the_config(tmp_path: Path) -> None:
-    """As preprocess makes them; random crops are always Pillow's."""
+def test_validation_images_are_resized_by_the_configs_resizer(tmp_path: Path) -> None:
+    """As in preprocess. Random crops for training are always resized by Pillow."""
     data = data_set(tmp_path / "data")
     first = sorted(data.glob("val/*/*"))[0]
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 70, 3), np.uint8)).save(first, "PNG")

@@ -111,7 +111,7 @@ def test_a_finished_run_reports_again_and_continues_with_more_epochs(
 
 
 def test_a_performance_run_writes_no_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(folder, "--stop_step", 5) == 0  # of which an epoch has 3
+    assert train(folder, "--stop_step", 5) == 0  # an epoch has 3 steps
     screen = capsys.readouterr().out
     assert re.search(f"{BLOCK}$", screen) and "Test:" not in screen
     assert re.findall(r"Epoch: (\S+)", screen) == ["[0][0/5]", "[0][2/5]", "[0][4/5]"]

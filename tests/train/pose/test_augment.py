@@ -98,7 +98,8 @@ def test_a_flipped_joint_stays_in_the_cell_of_its_pixel(cell: int, part: float) 
     assert augment.warp_image(image, flip, SIDE)[int(moved[1]), int(moved[0]), 0] == 255
 
 
-def test_a_rotation_is_clockwise() -> None:
+def test_the_square_is_rotated_clockwise() -> None:
+    """So its content is rotated counterclockwise: a joint at the right of the centre is above it afterwards."""
     moved = augment.transform_joints(joints_at(np.array([[42.0, 32.0]])), SAME._replace(degrees=90), SIDE, [0])
     np.testing.assert_allclose(moved[0, 0, :2], [32, 22], atol=1e-9)
 

@@ -75,7 +75,7 @@ def test_tag_losses_equal_those_computed_by_hand() -> None:
     tags = torch.tensor([1.0, 3.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0]).view(2, 1, 2, 2)
     indices = torch.tensor([[[0, 1], [2, NONE], [NONE, NONE]], [[0, NONE], [1, NONE], [2, NONE]]])
     push, pull = tag_losses(tags, indices, "max")
-    assert push.tolist() == [0.5, 0.0]  # 1 of 1 pair; |0 - 1| = 1 is far enough
+    assert push.tolist() == [0.5, 0.0]  # half of 1, for a pair of equal means; 0, as no two means are closer than 1
     assert pull.tolist() == [0.5, 0.0]
     push, _ = tag_losses(tags, indices, "exp")
     assert push.tolist() == pytest.approx([0.5, float(np.exp([-1, -4, -9]).sum() / 6)])

@@ -36,7 +36,7 @@ def scene(seed: int, people: int) -> np.ndarray:
 def test_a_gaussian_by_value() -> None:
     (found, empty, _) = targets.heatmaps(joints_from((10.9, 3.2, 1)), np.array([2.0]), SIDE)
     assert found.dtype == np.float32 and not empty.any()
-    assert found[3, 10] == 1  # its cell's row and column, whatever the rest
+    assert found[3, 10] == 1  # row 3.2 and column 10.9 without their fractions
     assert found[3, 11] == found[4, 10] == np.float32(np.exp(-1 / 8))
     assert found[5, 12] == np.float32(np.exp(-8 / 8))
     rows, columns = np.nonzero(found)

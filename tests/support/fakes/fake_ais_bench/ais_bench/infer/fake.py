@@ -2,10 +2,10 @@
 
 It accepts the tool's command line, rejects what the tool rejects, writes what it writes, and runs the .om of the fake
 atc (fake_atc.py), which contains its ONNX file, so that outputs are real numbers. It shares no code with
-`infer`, so that it is an independent check. It is as careless as the tool: it only checks bytes, inputs with equal
-names up to the first dot overwrite each other, and several devices each infer all inputs. For a model with gears the
-shape is set by each npy (--auto_set_dymdims_mode) or once (--dymDims); a shape that is not a gear is rejected with the
-message of aclruntime.
+`infer`, so that it is an independent check. It is as careless as the tool: it does not check the dtype or the shape of
+an input, only that its number of bytes divides that of a batch; outputs of inputs with equal names up to the first dot
+overwrite each other; and several devices each infer all inputs. For a model with gears the shape is set by each npy
+(--auto_set_dymdims_mode) or once (--dymDims); a shape that is not a gear is rejected with the message of aclruntime.
 
 Without --input it computes one batch of zeros or of random bytes, `--loop` times, and writes it whole.
 
