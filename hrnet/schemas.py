@@ -182,7 +182,7 @@ def classification() -> CfgNode:
     extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [18, 36])
     extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [18, 36, 72])
     extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [18, 36, 72, 144])
-    extra.HEAD = CfgNode({"CHANNELS": [32, 64, 128, 256], "FEATURES": 2048})  # upstream fixes these in its code
+    extra.HEAD = CfgNode({"CHANNELS": [32, 64, 128, 256], "FEATURES": 2048})  # constants in upstream's code
     extra.SQUEEZE_EXCITE = False  # PaddleClas' SE_HRNet: a squeeze-and-excite gate in each residual block
     schema.register_deprecated_key("MODEL.EXTRA.STAGE1.NUM_RANCHES")  # misspelt in every upstream file
 
@@ -191,7 +191,8 @@ def classification() -> CfgNode:
 
     schema.TRAIN.BATCH_SIZE_PER_GPU = 32
     schema.TRAIN.CROP_SCALE = [0.08, 1.0]  # smallest and largest share of a training image's area in a random crop
-    schema.TRAIN.OPTIMIZER = "sgd"  # OPTIMIZER to END_EPOCH: from upstream's experiments, not its defaults
+    # The next five values are those of upstream's experiments; its defaults differ.
+    schema.TRAIN.OPTIMIZER = "sgd"
     schema.TRAIN.NESTEROV = True
     schema.TRAIN.LR = 0.05
     schema.TRAIN.LR_STEP = [30, 60, 90]
@@ -228,7 +229,7 @@ def pose() -> CfgNode:
     schema.MODEL.PRETRAINED = ""  # as in classification
     extra.PRETRAINED_LAYERS = ["*"]  # modules to load from PRETRAINED; *: all
     extra.FINAL_CONV_KERNEL = 1  # or 3
-    extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])  # upstream fixes it in its code
+    extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])  # a constant in upstream's code
     extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [32, 64])
     extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [32, 64, 128])
     extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [32, 64, 128, 256])

@@ -21,11 +21,13 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "GATE": 'max drop, points; with "none" 1, but NOT JUDGED passes too',
+    "GATE": "max drop, points; GATE=none also accepts NOT JUDGED",
     "REFERENCE": 'metrics record; or "config": the published accuracy',
 }
 
-INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # bundle with inputs: only serve uses several devices
+INPUTS_TEXTS = {
+    "DEVICE": "device id; for make serve also several, such as 0,1"
+}  # bundle with inputs: only serve uses several devices
 
 
 def target_names(preprocesses: bool) -> tuple[str, ...]:
