@@ -216,5 +216,5 @@ def test_the_help_of_a_board_lists_what_works_there() -> None:
     lines = bundle_help.help_text(sources, long, False, pose=False).split("\n\n")[2].splitlines()
     texts = {line.split()[0]: line for line in lines}
     column = texts["OM"].index("the compiled model")
-    assert texts["PREP"].index("the inputs") == texts["DEVICE"].index("device id; serve: or several") == column
+    assert texts["PREP"].index("the inputs") == texts["DEVICE"].index("device id; for make serve") == column
     assert "\n  FLIP " not in bundle_help.help_text(sources, {}, True, pose=False)
