@@ -1,4 +1,5 @@
-"""atc/adopt.py: the record of a model compiled elsewhere, from its ONNX file, from arguments, or from itself."""
+"""atc/adopt.py: the record of a model that was compiled elsewhere. It is made from the ONNX file, from arguments, or
+from the compiled model itself."""
 
 from __future__ import annotations
 

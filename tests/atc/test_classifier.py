@@ -1,4 +1,5 @@
-"""atc/classifier.py: what an ONNX file contains, the completed config, and files that are not such a classifier."""
+"""atc/classifier.py: what is read from an ONNX file, the completed config, and files that are rejected because they are
+not an image classifier."""
 
 from __future__ import annotations
 

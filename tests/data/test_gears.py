@@ -94,7 +94,7 @@ def test_the_report_and_the_file(dataset: Path, capsys: pytest.CaptureFixture[st
     assert lines[5:7] == [["64", "x", "192", "10", "images"], ["128", "x", "64", "2", "images"]]
 
 
-def test_more_gears_than_sizes_are_reported(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_gears_than_requested_are_reported(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(dataset) == 0
     assert "2 gears instead of 4: more would not reduce the cost" in capsys.readouterr().out
 

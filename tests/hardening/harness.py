@@ -216,10 +216,12 @@ def kill_at(stage: Stage, folder: Path, point: Point) -> subprocess.Popen[str]:
 
 
 def rerun(stage: Stage, folder: Path, group: int) -> None:
-    """Run the stage again at once; it may only report that a process of the killed run is still running."""
+    """Run the stage again at once. The only error allowed is that a process of the killed run is still running; then
+    wait until it has ended, and run the stage again."""
     code, output = stage.run(folder)
     assert group_is_gone(group)
-    for _ in range(10):  # make.shards ended a stage; its tool has a lock for a moment longer
+    # If make.shards fails, it terminates its other stages; the tool of such a stage has a lock for a moment longer
+    for _ in range(10):
         if not (code == 2 and AT_WORK in output):
             break
         time.sleep(0.2)

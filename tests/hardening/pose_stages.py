@@ -80,7 +80,7 @@ SHOW = Stage(
     ("build/show",),
     "build/show/show.png",
 )
-EVALUATE = Stage(
+REFERENCE = Stage(
     "train.pose.reference",
     f"--cfg {CONFIG} --weights tiny_pose.pth --manifest {MANIFEST} --dataset people --flip 1 "
     "--output build/reference/people.json --keypoints build/reference/keypoints.json",
@@ -110,7 +110,7 @@ QUANTIZE = Stage(
 INT8 = (CALIBRATION, QUANTIZE)
 CHAIN = (
     *(PEOPLE, GEARS, ONNX, OM, PREPROCESS, PREPROCESS_FLIP, INFER, INFER_FLIP, PART, POSE, SHARDS, MERGE, SHOW),
-    *(EVALUATE, COMPARE),
+    *(REFERENCE, COMPARE),
 )
 
 

@@ -69,7 +69,7 @@ SHOW = Stage(
     ("build/show",),
     "build/show/show.png",
 )
-EVALUATE = Stage(
+REFERENCE = Stage(
     "train.classification.reference",
     f"--cfg {CONFIG} --weights weights/demo_digits.pth --manifest {MANIFEST} --dataset digits "
     "--output build/reference/digits.json --logits build/reference/logits.npy",
@@ -104,7 +104,7 @@ COMPARE = Stage(
     "build/compared/stages.json",
 )
 INT8 = (CALIBRATION, QUANTIZE)
-CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE, OPERATORS, COMPARE)
+CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, REFERENCE, OPERATORS, COMPARE)
 
 
 def name(stage: Stage) -> str:

@@ -128,7 +128,7 @@ def test_flipped_bits_of_an_onnx_file_are_one_line_or_a_valid_model(
 
 NO_MODEL = "a damaged or truncated ONNX file"
 OPERATOR = b'Conv_0"\x04Conv'
-FLIPPED = {
+CHANGED = {
     "a name that is not UTF-8": (OPERATOR, b'Con\xe1_0"\x04Conv', NO_MODEL),
     "an operator that is not UTF-8": (OPERATOR, b'Conv_0"\x04Co\xe1v', NO_MODEL),
     "an operator with a line break": (
@@ -139,8 +139,8 @@ FLIPPED = {
 }
 
 
-@pytest.mark.parametrize(("before", "after", "message"), FLIPPED.values(), ids=FLIPPED)
-def test_a_flipped_byte_of_an_onnx_file_is_one_line_or_a_valid_model(
+@pytest.mark.parametrize(("before", "after", "message"), CHANGED.values(), ids=CHANGED)
+def test_a_changed_byte_of_an_onnx_file_is_reported_in_one_line(
     before: bytes, after: bytes, message: str, workdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = classifier().SerializeToString()

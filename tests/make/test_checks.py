@@ -100,7 +100,7 @@ def test_the_first_part_of_a_chip_name_is_rejected(value: str, likely: str, back
 
 @pytest.mark.parametrize("value", ["Ascend310P33", "Ascend31OP3", "Ascend310P8"])
 def test_atc_decides_about_a_name_that_is_similar_to_a_known_chip(value: str, checkout: Path) -> None:
-    """The emulators accept any chip, so with another backend such a name is rejected."""
+    """With BACKEND=ascend, atc checks the name. With another backend make rejects it: the emulators accept any name."""
     line = rejected("om", SOC=value, BACKEND="onnxruntime")
     assert line.startswith(f"SOC={value}: ") and "BACKEND=ascend" in line and line.endswith("give SOC=Ascend310P3")
     Path("my.onnx").write_bytes(ONNX)

@@ -62,7 +62,7 @@ def test_the_reference_is_onnx_if_no_figure_is_published(capsys: pytest.CaptureF
         assert not Path("build/net/settings/REFERENCE.mk").exists()
     Path("mine.yaml").write_text("MODEL: {NAME: onnx}\nREFERENCE:\n  TOP1: 70.5\n")
     assert resolve(**{**MINE, "REFERENCE": ""})["REFERENCE"] == ""
-    assert resolve()["REFERENCE"] == "", "a network's config without a figure, whose ONNX file is exported"
+    assert resolve()["REFERENCE"] == "", "the config of a network, without a figure; make exports its ONNX file"
     assert resolve(ONNX="mine.onnx")["REFERENCE"] == "onnx", "the same config with a given ONNX file"
 
 

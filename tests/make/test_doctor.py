@@ -203,7 +203,7 @@ def test_a_data_set_that_does_not_exist_is_missing(place: Path, capsys: pytest.C
     assert report(capsys.readouterr().out)["data set"] == "empty: no images"
 
 
-def test_a_missing_checkpoint_is_downloaded_only_to_its_default_path(
+def test_the_hint_for_a_missing_checkpoint_downloads_only_to_the_default_path(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(REFERENCE="torch") == 2

@@ -75,7 +75,8 @@ def test_two_sources_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("goal", ["infer", "serve"])
 def test_a_model_that_is_gone_is_reported_with_what_helps(goal: str) -> None:
-    """The hint does not name BUILD=build/old, which has results of the model: BUILD does not change a given path."""
+    """Although build/old has results of the model, the hint does not name BUILD=build/old: BUILD does not change a path
+    that is given as OM."""
     Path("build/old/net/settings").mkdir(parents=True)
     hint = "no such file or directory; to compile a model, give an empty OM="
     assert error(goal, OM="gone.onnx", GATE="none") == f"OM=gone.onnx: {hint}"
@@ -192,7 +193,7 @@ def test_the_results_of_another_output_directory_are_named() -> None:
     assert "results of net are in build: give BUILD=build" in error("show", BUILD="build/other")
 
 
-def test_images_in_train_calibrate_without_val() -> None:
+def test_calibration_with_images_of_train_needs_no_val() -> None:
     Path("data/set/train").mkdir(parents=True)
     assert resolve("quantize", DATASET="data/set")["DATASET"] == "data/set"
     assert resolve("bench", DATASET="data/set", PRECISION="int8")["DATASET"] == "data/set"

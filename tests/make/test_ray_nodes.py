@@ -86,7 +86,8 @@ def test_a_failed_command_returns_its_last_lines(folder: Path) -> None:
 
 
 def test_settings_of_the_calling_make_are_not_inherited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster on this machine inherits the environment of make cluster."""
+    """A cluster on this machine has the environment of make cluster. The variables of make in it must not reach the
+    commands."""
     inherited = {"MODEL": "x", "MAKEFLAGS": "n", "OTHER": "o", "ASCEND_RT_VISIBLE_DEVICES": ""}
     for name, value in inherited.items():
         monkeypatch.setenv(name, value)

@@ -238,7 +238,8 @@ COMPARE, EVAL, SHOW = (f"make {target} BUILD=o MODEL=small" for target in ("comp
         ({**FP32, "evaluated": PARTS}, f"{COMPARE} SHARDS=1"),
         ({"evaluated": PARTS, "images": 5000}, f"{COMPARE} SHARDS=1 LIMIT=1000"),
         ({**INT8, **PUBLISHED, "warning": "labels"}, SHOW),
-        ({**FP32, "warning": "at chance"}, COMPARE),  # the reference has the same labels and weights, and is better
+        # Without `images`, the reference was measured with the same labels: the labels are not the cause
+        ({**FP32, "warning": "at chance"}, COMPARE),
     ],
 )
 @pytest.mark.parametrize("name", ["ascend-bs1-Ascend310P3-noflip.json", "mine-int8.json"])

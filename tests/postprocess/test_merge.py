@@ -195,7 +195,8 @@ def test_a_second_merge_only_touches(divided: Path, whole: Run, capsys: pytest.C
 
 
 def write_references(parts: Path, count: int, **changes: Any) -> None:
-    """Write a reference for each part: PyTorch has the same hits as the part. `changes`: only to that of part 2."""
+    """Write a reference for each part: PyTorch has the same hits as the part. `changes` are made only in the
+    reference of part 2."""
     for number in range(1, count + 1):
         path = parts / f"{Shard(number, count).name}.json"
         found = list(read_predictions(predictions_path(path), ClassPrediction))

@@ -78,7 +78,7 @@ def with_hits(folder: Path, hits: int, images: int, classes: int) -> Run:
 
 
 def reference(run: Run, **values: Any) -> list[str]:
-    """Arguments that compare with a reference of the same accuracy as 4 of 10 images."""
+    """Arguments that compare with a reference that has a Top-1 of 40%."""
     path, images = run.root / "reference.json", Manifest.read(run.manifest).images_sha256()
     write_record(path, "metrics", {"metrics": {"top1": 40.0}, "images_sha256": images, "tool": "torch 2", **values})
     return run.arguments("--reference", str(path))

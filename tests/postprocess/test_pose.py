@@ -276,4 +276,4 @@ def test_other_options_or_code_repeat_the_work(finished: PoseRun, monkeypatch: p
     monkeypatch.setattr(stamp, "code_sha256", lambda module: module)
     assert work(finished, monkeypatch, "--gate", "2") == BOTH
     monkeypatch.setattr(stamp, "code_sha256", lambda module: module.replace("merge", "changed"))
-    assert work(finished, monkeypatch, "--gate", "2") == SECOND, "other code of evaluation decodes nothing"
+    assert work(finished, monkeypatch, "--gate", "2") == SECOND, "only the code of the evaluation changed"

@@ -1,4 +1,4 @@
-"""Images to inputs: equal to the reference to the bit for every kind of file; rejected images, kept inputs, errors."""
+"""Images to inputs: bit-identical to the reference for every kind of file; rejected images, kept inputs, errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def small(path: Path) -> bytes:
 # --- the arithmetic ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # the reference's own
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow warns about transparent_palette.png
 def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) -> None:
     write_all_kinds(tmp_path)
     assert main(["hrnet", str(tmp_path / "val"), str(output), "--workers", "1"]) == 0, "the model zoo's call"
@@ -76,7 +76,7 @@ def test_a_crop_need_not_be_square(tmp_path: Path, output: Path) -> None:
     assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 32 64\n"
 
 
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow warns about transparent_palette.png
 def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
     cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 99, IMAGE_SIZE: [64, 32]}\nINPUT: {RESIZE: 70}\n")
     write_all_kinds(tmp_path)
@@ -307,7 +307,7 @@ def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
     return output
 
 
-def test_another_dtype_starts_again_and_resumes(
+def test_another_dtype_starts_again_and_its_second_run_resumes(
     cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = (finished / "a.bin").stat().st_size

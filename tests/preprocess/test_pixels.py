@@ -39,7 +39,7 @@ def by_pillow(path: Path, dtype: str, method: Image.Resampling, short: int = SHO
     return (pixels if dtype == "uint8" else normalise(pixels)).tobytes()
 
 
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow warns about transparent_palette.png
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_every_kind_of_image_equals_paddleclas(dtype: str, interpolation: str, tmp_path: Path, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""COCO images to inputs: pixels and arithmetic equal to the reference to the bit, in the gears of the config."""
+"""COCO images to inputs: pixels and arithmetic bit-identical to the reference, in the gears of the config."""
 
 from __future__ import annotations
 

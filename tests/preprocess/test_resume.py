@@ -53,7 +53,7 @@ def test_a_second_run_only_touches_the_manifest(
 
 
 def test_other_code_keeps_the_inputs(cfg: str, twice: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only changed code of pixel arithmetic computes all inputs again."""
+    """All inputs are computed again only if the code of the pixel arithmetic has changed."""
     before = contents(output)
     monkeypatch.setattr(stamp, "code_sha256", lambda *modules: "0")
     assert prepare(cfg, twice, output) == 0

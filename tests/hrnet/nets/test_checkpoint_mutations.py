@@ -68,7 +68,8 @@ def swap(draw: Callable[..., Any], state: State) -> State:
 
 
 def cast(draw: Callable[..., Any], state: State) -> State:
-    """Casts only floats: if integers were cast back to floats, their rounded values would be loaded as weights."""
+    """Casts only float tensors. Otherwise, after a cast of floats to integers, a second cast could turn them into
+    floats again, and the rounded values would be loaded as weights."""
     dtype = draw(st.sampled_from(DTYPES))
     floats = [key for key, value in state.items() if isinstance(value, torch.Tensor) and value.is_floating_point()]
     chosen = floats if draw(st.booleans()) else floats[:1]
