@@ -79,8 +79,8 @@ def test_eval_of_an_onnx_file(checkout: Checkout) -> None:
 @needs_imagenet
 @pytest.mark.parametrize("name", sorted(LITE))
 def test_published_weights_on_imagenet_images(name: str, tmp_path: Path) -> None:
-    """The first class of each image is torch's. With uint8 inputs, alone or with PRECISION=fp16 or OpenVINO, the
-    accuracy drops by at most one point, the default of GATE."""
+    """For each image, the pipeline and torch find the same Top-1 class. With uint8 inputs, alone or with PRECISION=fp16
+    or OpenVINO, the accuracy drops by at most one point, the default of GATE."""
     torch = pytest.importorskip("torch")
     networks = pytest.importorskip("efficientnet_lite_pytorch", reason="pip install efficientnet-lite-pytorch")
     package = pytest.importorskip(

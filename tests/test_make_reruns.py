@@ -84,7 +84,7 @@ def test_a_missing_product_is_made_again_in_one_call(demo: Checkout, product: st
 
 
 def test_a_missing_model_is_made_again_and_all_later_products(demo: Checkout) -> None:
-    """As above, without the export."""
+    """As the test above, but only as a dry run: the export would take long."""
     model = demo.root / "build/demo_digits/model.onnx"
     model.rename(model.with_name("away.onnx"))
     assert sorted(demo.stages("-n", "eval")) == sorted(STAGES[:2] + STAGES[3:])

@@ -132,7 +132,8 @@ def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
 
 
 def test_clean_names_the_model(checkout: Checkout) -> None:
-    """Also the default one; without products it names the models that have some, and removes nothing of theirs."""
+    """Also the default model, if no MODEL= is given. If the model has no products, clean names the models that have
+    some, and removes none of their files."""
     build = checkout.root / "build"
     for path in ("hrnet_w18/settings/LOOP.mk", "hrnet_w18/train/log", "mine/settings/LOOP.mk", "demo/x/settings/y"):
         (build / path).parent.mkdir(parents=True, exist_ok=True)
@@ -166,8 +167,8 @@ def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
     assert done.returncode == 2 and "MODEL=hrnet_w19" in done.stderr and "demo_digits" in done.stderr
 
 
-def test_hints_of_a_stage_name_the_model_of_a_users_config(checkout: Checkout) -> None:
-    """hrnet/hints.py reads MODEL from the environment."""
+def test_a_stage_gets_the_model_of_a_users_config(checkout: Checkout) -> None:
+    """For its hints: hrnet/hints.py reads MODEL from the environment."""
     shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     stage = checkout.root / "python"
@@ -283,8 +284,9 @@ def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> Non
     assert "\n.NOTPARALLEL:" in checkout.make("-p", "-j4", "help").stdout
 
 
-def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:
-    """Two dry runs have the same names. The one of make family must not have the MODEL= that Checkout.make adds."""
+def test_family_reads_the_files_that_bench_and_eval_write(checkout: Checkout) -> None:
+    """A dry run of make family and one of make bench eval show the same file names. The call of make family must not
+    have the MODEL= that Checkout.make adds."""
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = ["-n", f"PYTHON={sys.executable}", "DATASET=data/any", "BATCHES=1 2"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}

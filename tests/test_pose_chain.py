@@ -55,8 +55,8 @@ class PoseCheckout(Checkout):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
-    """A checkout in which the whole chain ran, with the emulators and the flip test. The weights are random and the
-    maps as large as those of a trained net, so it finds people everywhere."""
+    """A checkout in which the whole chain ran, with the emulators and the flip test. The weights are random, but the
+    values in the maps are as large as those of a trained net, so it finds people everywhere."""
     checkout = PoseCheckout(tmp_path_factory.mktemp("pose_chain"))
     root = checkout.root
     for name in ("constraints.txt", "LICENSE"):
@@ -171,7 +171,8 @@ def test_parts_give_the_keypoints_of_all_images(built: PoseCheckout) -> None:
     with open(built.root / "hrnet/pose/group.py", "a") as changed:
         changed.write("# another decoder\n")
     done = built.make("part", "BUILD=parts", "SHARD=2/3", model=MODEL)
-    assert done.returncode == 0 and "-m infer.emulator" in done.stdout, "other code keeps no finished part"
+    assert done.returncode == 0, done.stderr
+    assert "-m infer.emulator" in done.stdout, "after a change of the code, a finished part is computed again"
     built.pose("eval")
 
 
@@ -183,7 +184,8 @@ def visible(keypoints: list[float]) -> list[float]:
 @pytest.mark.slow
 def test_pytorch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
     """The reference uses the flip test as the run does. The best people that the chain finds are the annotations, so
-    that AP is not 0. Only images whose gear is upstream's size are used, so that torch finds the same people."""
+    that AP is not 0. Only images whose gear equals the input size that upstream would choose are used, so that torch
+    finds the same people."""
     images = Manifest.read(built.place("prep") / "manifest.json").images
     fit = [image.image_id for image in images if image.sides() == whole_size(image.width, image.height, 64)]
     best = sorted(read_keypoints(built.keypoints()), key=lambda person: -person["score"])

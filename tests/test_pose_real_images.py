@@ -1,6 +1,7 @@
 """HigherHRNet-W32 at 512 pixels on 40 real images of many sizes: the pipeline compared with upstream.
 
-HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation at aa23881> make test SLOW=1
+TEST_DATA=<directory with coco/> HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation at aa23881> \\
+    make test SLOW=1
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def test_another_number_of_class_folders_is_rejected(classes: int, class_folders
 
 
 @pytest.mark.parametrize("second", [1, 2])
-def test_a_second_label_names_both_and_a_command(second: int, tmp_path: Path) -> None:
+def test_the_error_for_a_second_label_names_both_labels_and_a_command(second: int, tmp_path: Path) -> None:
     touch(tmp_path, "val/a.JPEG", "val/b.JPEG")
     path = tmp_path / "val_label.txt"
     path.write_text(f"b.JPEG 0\n\na.JPEG 1\nval/a.JPEG {second}\n")

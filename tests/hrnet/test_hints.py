@@ -20,13 +20,13 @@ NAMES = ["demo_digits", "demo_pose", "hrnet_w18", "hrnet_w18_ssld", "hrnet_w48",
 
 
 @pytest.mark.parametrize("path", ["my/a.om", "build/other/a.om", "/data/a.om", "build/net/../other/a.om"])
-def test_no_hint_of_a_call_of_make_removes_a_file_of_others(path: str) -> None:
+def test_no_hint_of_a_call_of_make_removes_a_file_outside_the_models_build_directory(path: str) -> None:
     found = in_call(f"here: rm {path}; make om; else: adopt {path}", {"MODEL": "net", "MAKELEVEL": "1"})
     assert "rm " not in found and "make om" not in found
     assert f"give another file, since {path} is not in build/net; else: adopt {path}" in found
 
 
-def test_a_directory_of_others_is_not_removed() -> None:
+def test_a_directory_outside_the_models_build_directory_is_not_removed() -> None:
     values = {"MODEL": "net", "MAKELEVEL": "1"}
     assert in_call("if make created it: rm -r build/net/prep/x", values).endswith("rm -r build/net/prep/x")
     assert in_call("rm -r mine/prep", values) == "give another directory, since mine/prep is not in build/net"

@@ -46,7 +46,7 @@ def start(python: Path | str, stage: str, path: Path = ROOT) -> subprocess.Popen
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_missing_package_is_one_line(stage: str, bare: Path) -> None:
+def test_a_missing_package_is_reported_in_one_line(stage: str, bare: Path) -> None:
     started = start(bare, stage)
     errors = started.communicate()[1]
     assert started.returncode == 2 and errors.count("\n") == 1
@@ -57,7 +57,7 @@ def test_a_missing_package_is_one_line(stage: str, bare: Path) -> None:
 @pytest.mark.parametrize(
     "error", ["raise ImportError('libc.so.7: cannot open shared object file')", "from os import nothing_of_this_name"]
 )
-def test_a_broken_package_is_one_line(error: str, tmp_path: Path) -> None:
+def test_a_broken_package_is_reported_in_one_line(error: str, tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text(error)
     started = start(sys.executable, "preprocess.classification", tmp_path)
     errors = started.communicate()[1]
@@ -74,7 +74,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["preprocess.classification", "train.classification", "atc.emulator"])
-def test_ctrl_c_while_modules_load_is_one_line(stage: str, tmp_path: Path) -> None:
+def test_ctrl_c_while_modules_load_is_reported_in_one_line(stage: str, tmp_path: Path) -> None:
     wait = "[time.sleep(0.01) for _ in range(6000)]"  # one long sleep would not notice a signal just before it
     (tmp_path / "numpy.py").write_text(f"import time; open('loading', 'w'); {wait}")
     # If pytest runs in the background, it ignores SIGINT, and the child would inherit this.
@@ -91,7 +91,7 @@ def test_ctrl_c_while_modules_load_is_one_line(stage: str, tmp_path: Path) -> No
     assert errors.startswith(f"{stage}: interrupted") and "rerun" in errors
 
 
-def test_a_python_that_is_too_old_is_one_line(bare: Path) -> None:
+def test_a_python_that_is_too_old_is_reported_in_one_line(bare: Path) -> None:
     code = f"import sys; sys.version_info = (3, 7, 9); sys.path.insert(0, {str(ROOT)!r}); import hrnet"
     done = subprocess.run([bare, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1

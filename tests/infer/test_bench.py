@@ -170,7 +170,8 @@ def test_finished_rows_are_kept_after_a_kill(workdir: Path, numbered: NumberedRo
     assert gears("onnx") == 0 and timed[-3:] == every and len(timed) == 11
 
 
-def test_ais_bench_computes_one_after_another(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ais_bench_is_timed_in_two_ways(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It computes one batch after another, so it needs no separate run with one request at a time."""
     assert npu("--device", "2", batches=BATCHES) == 0
     commands = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]
     assert [" --pure_data_type zero --loop 3 " in line for line in commands] == [True, False, True, False]

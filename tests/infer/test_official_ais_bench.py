@@ -140,7 +140,7 @@ def test_an_unsupported_version_or_package_is_named_in_the_error(commit: str) ->
 
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "c7215bd7", "7d48a93e"])
 @pytest.mark.parametrize("kind", ["batch", "gears"])
-def test_bench_times_each_gear(commit: str, kind: str) -> None:
+def test_bench_times_static_models_and_each_gear(commit: str, kind: str) -> None:
     """Pure inference (`--pure_data_type zero --loop`), with `--dymDims` for each gear, then files to files."""
     install(commit, Path.cwd())
     if kind == "gears":

@@ -94,8 +94,8 @@ def test_an_outlier_channel_in_int8_is_repaired(here: Path, capsys: pytest.Captu
 
 
 def test_a_fixed_batch_is_never_cut(here: Path) -> None:
-    """8 images are compared operator by operator: with a fixed batch of 3, three whole batches. A smaller last batch
-    once ended in a traceback of the Reshape."""
+    """At least 8 images are compared operator by operator: with a fixed batch of 3, they are 9, in three whole batches.
+    A smaller last batch once ended in a traceback of the Reshape."""
     model = broken_models.overflowing()
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_value = 3

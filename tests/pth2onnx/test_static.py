@@ -1,4 +1,4 @@
-"""pth2onnx/static.py: the record of a TorchScript file for a batch size or for gears, pixels, errors and reruns."""
+"""pth2onnx/static.py: the batch size or the gears in a TorchScript file's record; pixel inputs; errors; reruns."""
 
 from __future__ import annotations
 

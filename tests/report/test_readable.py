@@ -74,7 +74,8 @@ def test_hashes_are_labelled_and_one_image_is_singular(tmp_path: Path) -> None:
     [({"precision": "int8"}, "int8"), ({"torchscript.precision": "fp16"}, "fp16"), ({}, "emulator-bs1")],
 )
 def test_the_precision_is_that_of_the_model(metadata: dict[str, str], shown: str, tmp_path: Path) -> None:
-    """Without metadata, as in an older record, it is in the record's name."""
+    """The last record has no such metadata, like older records. Its name, emulator-bs1, contains no precision, so the
+    page shows the whole name."""
     built = Built(tmp_path)
     built.change(model=metadata)
     assert f" precision {shown} tools " in built.write().text

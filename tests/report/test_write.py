@@ -95,7 +95,7 @@ def test_names_are_shown_as_text(built: Built) -> None:
     page.check_safe()
     assert NAMES[1] in page.text and "$x^2$" in page.text and "\u732b" in page.text
     assert "</style></script><script>alert(2)</script>" in page.text
-    assert page.tags.count("img") == 0, "there are no images: it has only names"
+    assert page.tags.count("img") == 0, "the page shows no images, so an img tag could come only from a name"
 
 
 def test_the_command_for_each_missing_record_is_shown(built: Built) -> None:
@@ -107,7 +107,7 @@ def test_the_command_for_each_missing_record_is_shown(built: Built) -> None:
     assert any(each.startswith(f"make eval {where}") for each in page.pre)
 
 
-def test_a_run_that_computed_no_image_has_no_times(built: Built) -> None:
+def test_a_run_that_kept_all_outputs_has_no_times(built: Built) -> None:
     record = json.loads(built.run.record.read_text())
     built.run.record.write_text(json.dumps({**record, "kept": record["images"]}))
     sha256 = hashlib.sha256(built.run.record.read_bytes()).hexdigest()

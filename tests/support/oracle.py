@@ -2,8 +2,8 @@
 
 Heatmaps are like upstream's training targets at both resolutions (lib/dataset/target_generators of
 https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881): a Gaussian of sigma 2 around the joint's
-pixel, the maximum where several overlap. Here each Gaussian fills a circle, upstream's a square. Around each joint, the
-tag map holds the person's number times TAG_STEP.
+pixel, the maximum where several overlap. Here each Gaussian fills a circle; each of upstream's fills a square. Around
+each joint, the tag map holds the person's number times TAG_STEP.
 """
 
 from __future__ import annotations

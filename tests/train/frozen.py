@@ -1,4 +1,5 @@
-"""One process's training of a tiny net whose batch norm is fixed, for test_processes.py: its losses as JSON.
+"""One process's training of a tiny net whose batch norm is fixed, for test_processes.py. Writes the
+losses and the sums of the weights as JSON.
 
     python -m tests.train.frozen <task> <data set> <config> <file>
 

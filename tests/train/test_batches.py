@@ -80,8 +80,9 @@ def test_an_error_of_a_worker_is_raised_with_its_parts() -> None:
     assert batches.collate([(torch.zeros(1), 0), error]) is error
 
 
-def test_ctrl_c_while_workers_start_prints_nothing() -> None:
-    """Each new worker gets a SIGINT before it can ignore it, as from a terminal; this process gets its own later."""
+def test_workers_that_get_ctrl_c_while_they_start_print_nothing() -> None:
+    """Each new worker gets a SIGINT, as from a terminal, before it can ignore this signal. The script's main process
+    gets a SIGINT later."""
     script = """if 1:
         import multiprocessing.util, os, signal, torch
         from train import batches
@@ -98,10 +99,10 @@ def test_ctrl_c_while_workers_start_prints_nothing() -> None:
         parent = os.getpid()
         multiprocessing.util.register_after_fork(interrupt, interrupt)
         print([images.tolist() for images, _ in made.epoch(0)])
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores SIGINT
         os.kill(parent, signal.SIGINT)
     """
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "[[0, 1], [2, 3]]\n" and done.returncode == -signal.SIGINT, done.stderr
-    assert done.stderr.count("Traceback") == 1, "only that of the script's own"
+    assert done.stderr.count("Traceback") == 1, "only the traceback of the main process, which sends SIGINT to itself"

@@ -111,7 +111,9 @@ def test_two_nodes_train_together(folder: Path, port: int) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_node_that_waits_too_long_is_one_line(node: int, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_waits_too_long_reports_a_failed_rendezvous(
+    node: int, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(distributed, "WAIT", 2)
     with pytest.raises(UserError) as caught:
         distributed.launch("train.classification", [], 1, 2, node, "127.0.0.1", port)
@@ -129,7 +131,7 @@ def test_torchrun_can_start_the_trainer(task: str, tmp_path: Path, port: int) ->
     assert (folder / "out/output/0/small_bs2_2p_perf.log").exists()
 
 
-def test_an_error_of_one_or_all_processes_is_one_line(folder: Path, port: int) -> None:
+def test_an_error_of_one_or_all_processes_is_reported_in_one_line(folder: Path, port: int) -> None:
     given = ("--nproc", 2, "--bs", 4, "--port", port)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))

@@ -126,13 +126,13 @@ class TestLoading:
     def test_rejections(self, tmp_path: Path, net, arrays, gated: bool) -> None:
         both = {f"{prefix}.{key}": value for prefix in ("Student", "Teacher") for key, value in arrays.items()}
         without = {key: value for key, value in arrays.items() if key != "conv_tr2.bn._mean"}
-        halves = {**arrays, "fc.weight": arrays["fc.weight"].astype(np.complex64)}
+        with_complex = {**arrays, "fc.weight": arrays["fc.weight"].astype(np.complex64)}
         for content, part in (
             (both, "the prefix Student. and "),
             (without, "missing: transition2.2.0.1.running_mean"),
             ({**arrays, "conv_tr2.bn._mean": np.zeros(3, np.float32)}, "transition2.2.0.1.running_mean [3] for [64]"),
             ({**arrays, "fc.bias": np.full(3, np.nan, np.float32)}, "classifier.bias"),
-            (halves, "c8"),
+            (with_complex, "c8"),
         ):
             with pytest.raises(UserError) as caught:
                 checkpoint.load(net, self.write(tmp_path / "a.pdparams", content), lambda line: None)

@@ -113,13 +113,8 @@ def test_positions_are_transformed_to_the_source_image() -> None:
     keypoints[0, 1] = (452, 156, 0.5, 1, 2)
     placed = to_image(keypoints, (320, 240), (660 / 200, 480 / 200), (704, 512))
     assert placed[0, 0].tolist() == [320, 240, 0.5, 1, 2]
-    assert placed[0, 1].tolist() == [
-        413.75,
-        146.25,
-        0.5,
-        1,
-        2,
-    ]  # 660 / 704 pixels of the source image for each pixel, both ways
+    # 660 / 704 pixels of the source image for each pixel, in x and in y
+    assert placed[0, 1].tolist() == [413.75, 146.25, 0.5, 1, 2]
     assert placed[0, 2].tolist() == [-10, 0, 0, 0, 0]
     assert (placed.dtype, keypoints[0, 0, 0]) == (np.float32, 352)
 

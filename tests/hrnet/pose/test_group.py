@@ -70,7 +70,7 @@ def test_the_mean_tag_moves_with_each_joint() -> None:
     assert grouped(found) == [{NOSE: 1, LEFT_EYE: 2, RIGHT_EYE: 3}]
 
 
-def test_only_the_first_people_get_peaks() -> None:
+def test_only_the_first_people_get_further_joints() -> None:
     found = {NOSE: [(1, 0.9, 0.0), (2, 0.8, 5.0)], LEFT_EYE: [(3, 0.7, 5.0), (4, 0.6, 0.0)]}
     # A peak with exactly the first tag of a person still goes to this person.
     assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]

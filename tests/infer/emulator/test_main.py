@@ -232,7 +232,7 @@ def test_paths_with_a_space_are_rejected(workdir: Path, capsys: pytest.CaptureFi
     check_error(capsys.readouterr().err, "infer.emulator", "my model.onnx: ", "A-Za-z0-9_-/.")
 
 
-def test_second_pass_needs_inputs(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_flipped_pass_needs_inputs(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     linear_model(Path("m.onnx"), 2)
     words = ["--model", "m.onnx", "--output", "out", "--output_dirname", "run", "--output_flip", "flip/run"]
     assert main.main(words) == 2

@@ -150,7 +150,8 @@ def read_shapes(text: str) -> Shapes:
 
 
 def read_gears(flags: dict[str, str], shapes: Shapes) -> Gears:
-    """The gears, one value for each -1. Raises Rejected for gears that do not fit the -1s, and for a wrong number."""
+    """The gears, one value for each -1. Raises Rejected for gears that do not fit the -1s, and for too few or too many
+    gears."""
     given = [name for name in DYNAMIC if name in flags]
     if len(given) > 1:
         raise Rejected("E10009", "--dynamic_batch_size, --dynamic_image_size and the like are mutually exclusive.")

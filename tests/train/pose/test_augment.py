@@ -98,8 +98,9 @@ def test_a_flipped_joint_stays_in_the_cell_of_its_pixel(cell: int, part: float) 
     assert augment.warp_image(image, flip, SIDE)[int(moved[1]), int(moved[0]), 0] == 255
 
 
-def test_the_square_is_rotated_clockwise() -> None:
-    """So its content is rotated counterclockwise: a joint at the right of the centre is above it afterwards."""
+def test_the_crop_is_rotated_clockwise() -> None:
+    """The square that is cut out of the image is rotated clockwise, so its content appears rotated counterclockwise: a
+    joint at the right of the centre is above it afterwards."""
     moved = augment.transform_joints(joints_at(np.array([[42.0, 32.0]])), SAME._replace(degrees=90), SIDE, [0])
     np.testing.assert_allclose(moved[0, 0, :2], [32, 22], atol=1e-9)
 
@@ -153,6 +154,7 @@ def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, mon
         our_mask = augment.warp_mask(mask, transform, side)
         assert (our_mask[inside] == their_mask[inside]).mean() > 0.99
         assert (our_mask[augment.warp_image(white, transform, side)[..., 0] == 0] == 1).all()
-        their_joints[:, :, 0] += transform.flip  # upstream counts in whole cells
+        # Upstream flips x to side - 1 - x, like the index of a cell; ours is side - x.
+        their_joints[:, :, 0] += transform.flip
         found = augment.transform_joints(joints, transform, side, FLIPPED)
         np.testing.assert_allclose(found, their_joints, rtol=1e-9, atol=1e-9)

@@ -81,7 +81,9 @@ def test_invalid_training_keys_are_rejected(name: str, value: object, tmp_path: 
     assert (caught.value.where, caught.value.what) == (cfg, f"invalid TRAIN.{name}")
 
 
-def test_the_length_of_one_cycle_is_part_of_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_a_one_cycle_learning_rate_rejects_another_number_of_epochs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train(folder, "--train_epochs", 1, task="pose") == 0
     error = error_of(folder, capsys, "--train_epochs", 2)
     assert "END_EPOCH, the length of the learning rate's cycle (expected 2, found 1)" in error
@@ -103,7 +105,8 @@ def test_precision_follows_the_config(folder: Path) -> None:
 
 
 def test_targets_are_where_the_joints_are(folder: Path) -> None:
-    """In the image as it is, each labelled joint's cell holds 1, and the index of its tag is that cell."""
+    """Without augmentation, the heatmap is 1 in the cell of each labelled joint, and the index of the joint's tag is
+    that cell."""
     config = load_config(folder / "small.yaml")
     samples = AnnotatedImages(folder / "data", config)
     number = next(i for i, people in enumerate(samples.annotations) if len(people) > 1)
@@ -152,7 +155,9 @@ BREAK: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", BREAK)
-def test_an_invalid_data_set_is_one_line(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_data_set_is_reported_in_one_line(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     break_it, expected = BREAK[name]
     break_it(folder / "data")
     assert expected in error_of(folder, capsys)

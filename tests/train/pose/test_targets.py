@@ -1,4 +1,4 @@
-"""train/pose/targets.py: heatmaps, indices of tags and masks by value, and compared with upstream's."""
+"""train/pose/targets.py: the values of heatmaps, masks and tag indices, and a comparison with upstream's."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def scene(seed: int, people: int) -> np.ndarray:
     return joints
 
 
-def test_a_gaussian_by_value() -> None:
+def test_the_values_of_a_gaussian() -> None:
     (found, empty, _) = targets.heatmaps(joints_from((10.9, 3.2, 1)), np.array([2.0]), SIDE)
     assert found.dtype == np.float32 and not empty.any()
     assert found[3, 10] == 1  # row 3.2 and column 10.9 without their fractions
     assert found[3, 11] == found[4, 10] == np.float32(np.exp(-1 / 8))
     assert found[5, 12] == np.float32(np.exp(-8 / 8))
     rows, columns = np.nonzero(found)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 10, 3, 17)  # 7 cells each way
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 10, 3, 17)  # up to 7 cells in each direction
 
 
 def test_two_gaussians_give_the_maximum() -> None:

@@ -144,7 +144,7 @@ def payload(path: str) -> bytes:
 
 
 def dims_of(path: str, name: str) -> str:
-    """The shape that auto_set_dymdims_mode sets: for a bin its length."""
+    """The shape that auto_set_dymdims_mode sets: that of a .npy file's array; for a .bin file, its number of bytes."""
     array = np.load(path) if path.lower().endswith(".npy") else np.fromfile(path, np.int8)
     return f"{name}:{','.join(map(str, array.shape))}"
 
