@@ -151,8 +151,9 @@ def test_environment_variables_count_as_given_values(demo: Checkout) -> None:
 
 
 def test_weights_given_once_are_used_by_later_calls(demo: Checkout) -> None:
-    """After `make eval WEIGHTS=x.pth` of a test above, `make om` uses x.pth; another value is another model. The tests
-    below use other values of BUILD, since this test makes the compiled model of `demo` outdated."""
+    """After `make eval WEIGHTS=x.pth` of a test above, `make om` uses x.pth; with another value of WEIGHTS the model is
+    exported again. The tests below use other values of BUILD, since this test makes the compiled model of `demo`
+    outdated."""
     default = "weights/demo_digits.pth"
     later = demo.make("-n", "om")
     assert " -m " not in later.stdout, "model.onnx and the compiled model are those of x.pth already"

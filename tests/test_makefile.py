@@ -124,7 +124,7 @@ def test_make_runs_nothing_that_a_changed_settings_file_contains(checkout: Check
 
 
 @pytest.mark.parametrize("value", ["MODEL=", "MODEL=../configs", "MODEL=nothing"])
-def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
+def test_clean_of_an_invalid_model_removes_nothing(checkout: Checkout, value: str) -> None:
     (checkout.root / "build/kept").mkdir(parents=True)
     done = checkout.make("clean", model=value.partition("=")[2])
     assert done.returncode == 2 and f"{value}: no such config" in done.stderr
@@ -220,7 +220,8 @@ def test_weights_downloads_to_the_path_that_onnx_uses(tmp_path: Path) -> None:
     assert (checkout.root / "build/mine/model.onnx").exists()
     assert "--cfg mine.yaml --model build/mine/model.onnx" in checkout.make("-n", "om", model="mine").stdout
     done = checkout.make("weights", model="mine")
-    assert done.returncode == 2 and "WEIGHTS=weights/new.pth" in done.stderr, "a remembered file is the user's"
+    not_published = "make weights does not write to a remembered WEIGHTS: it may be the user's own checkpoint"
+    assert done.returncode == 2 and "WEIGHTS=weights/new.pth" in done.stderr, not_published
 
 
 def test_train_writes_to_the_path_of_the_model_zoos_scripts(checkout: Checkout) -> None:

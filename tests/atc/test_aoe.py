@@ -35,7 +35,7 @@ def test_aoe_tunes_subgraphs_then_operators(
     assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
 
 
-def test_an_error_of_aoe_is_one_line_with_a_hint(
+def test_an_error_of_aoe_is_reported_in_one_line_with_a_hint(
     here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aoe.setenv("FAKE_AOE", "no_device")

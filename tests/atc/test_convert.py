@@ -185,7 +185,7 @@ def test_atc_writes_the_model_and_the_record(
     }
 
 
-def test_an_error_of_atc_is_one_line_and_leaves_no_model(
+def test_an_error_of_atc_is_reported_in_one_line_and_leaves_no_model(
     here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "a.om").write_bytes(b"older")
@@ -355,7 +355,9 @@ def test_the_record_has_the_output_shapes_at_each_gear(here: Path, capsys: pytes
     assert "model.onnx: does not support the gear [96, 64]: " in line and "Sum" in line
 
 
-def test_an_error_of_the_emulator_is_one_line_with_a_hint(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_emulator_is_reported_in_one_line_with_a_hint(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved(here, without_kernel())
     assert convert.main(arguments("a.onnx")) == 1
     printed = capsys.readouterr()

@@ -225,7 +225,7 @@ def test_a_server_may_send_no_size(server: Server, capsys: pytest.CaptureFixture
     "path, found",
     [("/gone", "404 Not Found"), ("/loop", "302 The HTTP server returned"), ("/ftp", "ftp://127.0.0.1/file.pth")],
 )
-def test_errors_of_the_server_are_one_line(
+def test_errors_of_the_server_are_reported_in_one_line(
     server: Server, path: str, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert download(f"{server.url}{path}", MD5) == 2
@@ -263,7 +263,9 @@ def test_a_file_that_is_not_a_checkpoint_is_rejected(
     assert "w/m.pth: not a checkpoint" in line and "mv w/m.pth w/m.pth.old" in line
 
 
-def test_an_unknown_host_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_host_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -275,7 +277,7 @@ def test_an_unknown_host_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert files() == []
 
 
-def test_a_port_without_a_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_without_a_server_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:  # bound, so that nobody else uses it, but not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.pth"
@@ -283,7 +285,9 @@ def test_a_port_without_a_server_is_one_line(capsys: pytest.CaptureFixture[str])
     assert f"{url}: cannot be reached: Connection refused; check the network, or " in error(capsys)
 
 
-def test_a_silent_server_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_silent_server_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(http_download, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.pth"
@@ -378,7 +382,7 @@ def test_too_little_disk_is_reported_before_the_download(
     assert files() == []
 
 
-def test_a_disk_that_fills_up_is_one_line_and_leaves_no_file(
+def test_a_disk_that_fills_up_is_reported_in_one_line_and_leaves_no_file(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not Path("/dev/full").exists():

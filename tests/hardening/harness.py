@@ -4,7 +4,7 @@ A stage runs in its own directory with hard links to its inputs, and all its pat
 write equal bytes. Not compared:
 - the values in OF_THIS_RUN, such as `seconds`, `kept`, and `command` (that of a rerun names the directory of the
   remaining inputs);
-- the hashes of records with such values, in other records and in stamps;
+- hashes, in other records and in stamps, that are computed from a record with such values;
 - ais_bench's summary, and images/s in tables.
 """
 
@@ -252,8 +252,9 @@ def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point
     after = identities(folder, stage)
     again = {name for name in before if name in after and after[name] != before[name]}
     # If only the record was missing, infer does one input again, since the tool writes no summary without an input.
-    # The same holds for the first of two passes, which are recorded together. If only the parent was killed, its tool
-    # may have written the last outputs after `before` was computed.
+    # The first of two passes also does one input again if the second one was killed, since one record is written for
+    # both at the end. If only the parent was killed, its tool may have written the last outputs after `before` was
+    # computed.
     all_done = len(before) == len(after) or "--output_flip" in stage.arguments or not point.whole_group
     one_more = stage.module == "infer.run" and all_done
     assert len(again) <= one_more, (point, again)

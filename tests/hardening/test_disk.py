@@ -76,7 +76,7 @@ def check_rejected(
 
 @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
 @pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
-def test_too_few_free_bytes_are_one_line_and_a_rerun_finishes(
+def test_too_few_free_bytes_are_reported_in_one_line_and_a_rerun_finishes(
     stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
 ) -> None:
     folder, expected = prepare(stage, built, tmp_path, bound)
@@ -91,7 +91,7 @@ def test_too_few_free_bytes_are_one_line_and_a_rerun_finishes(
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
-def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
+def test_too_few_free_files_are_reported_in_one_line_and_a_rerun_finishes(
     stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
 ) -> None:
     """Bytes are free, so that the check before the work passes and the disk is full in the middle of it."""
@@ -107,7 +107,7 @@ def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
 
 
 @pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
-def test_a_write_that_fails_half_way_is_one_line(stage: Stage, built: Path, tmp_path: Path) -> None:
+def test_a_write_that_fails_half_way_is_reported_in_one_line(stage: Stage, built: Path, tmp_path: Path) -> None:
     """`ulimit -f` instead of a full disk, which not every machine can mount: a write fails after its first bytes."""
     expected = contents(stages.finished(stage, built, tmp_path), stage)
     most = max(map(len, expected.values())) // 2
@@ -119,7 +119,7 @@ def test_a_write_that_fails_half_way_is_one_line(stage: Stage, built: Path, tmp_
 
 
 @pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
-def test_a_read_only_directory_is_one_line(stage: Stage, built: Path, tmp_path: Path, bound: Path) -> None:
+def test_a_read_only_directory_is_reported_in_one_line(stage: Stage, built: Path, tmp_path: Path, bound: Path) -> None:
     folder, expected = prepare(stage, built, tmp_path, bound)
     limit(bound, "ro,size=64m")
     code, output = stage.run(folder)

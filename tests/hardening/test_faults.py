@@ -103,7 +103,7 @@ READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
-def test_flipped_bits_of_an_onnx_file_are_one_line_or_a_valid_model(
+def test_an_onnx_file_with_flipped_bits_is_valid_or_reported_in_one_line(
     reader: str, workdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Each reader reports an error in one line, or uses what the bits now mean."""
@@ -152,7 +152,7 @@ def test_a_changed_byte_of_an_onnx_file_is_reported_in_one_line(
     check_error(line, "atc.adopt", "f.onnx: ", message)
 
 
-def test_a_model_that_cannot_run_is_one_line(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_run_is_reported_in_one_line(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = onnx.load("m.onnx")
     del model.graph.output[:]
     onnx.save(model, "f.onnx")

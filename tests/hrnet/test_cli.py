@@ -29,7 +29,7 @@ from tests.support import ROOT
         ({"hint": "run make infer"}, "is broken; run make infer"),
     ],
 )
-def test_an_error_is_one_line(parts: dict[str, Any], line: str) -> None:
+def test_an_error_is_reported_in_one_line(parts: dict[str, Any], line: str) -> None:
     assert str(UserError("is broken", **parts)) == line
 
 
@@ -66,7 +66,7 @@ def stage(result: Union[int, BaseException, None]) -> Callable[..., int]:
         (KeyboardInterrupt(), 130, "interrupted; finished work is kept, rerun the same command"),
     ],
 )
-def test_an_error_is_one_line_on_stderr(
+def test_an_error_is_reported_in_one_line_on_stderr(
     error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage(error)([]) == code

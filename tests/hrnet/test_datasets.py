@@ -140,7 +140,7 @@ def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
     (note,) = dataset.notes()
     assert note.endswith(": __MACOSX, n00, n03")
     Image.new("RGB", (4, 4)).save(class_folders / "val/n00/no ending", "PNG")
-    assert "n00" in error_of(class_folders), "a fifth class of four"
+    assert "n00" in error_of(class_folders), "an image in a fifth directory, for four classes"
 
 
 @pytest.mark.parametrize("classes", [3, 6, 1000])

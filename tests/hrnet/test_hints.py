@@ -36,7 +36,7 @@ def test_a_directory_outside_the_models_build_directory_is_not_removed() -> None
     ("one", "other", "edits"),
     [("", "", 0), ("abc", "", 3), ("w81", "w18", 1), ("torhc", "torch", 1), ("kitten", "sitting", 3), ("ca", "abc", 3)],
 )
-def test_edits_are_counted_with_exchanged_neighbours(one: str, other: str, edits: int) -> None:
+def test_an_exchange_of_two_neighbouring_characters_is_one_edit(one: str, other: str, edits: int) -> None:
     assert distance(one, other) == distance(other, one) == edits
 
 

@@ -242,7 +242,8 @@ def check_flipped(source: random.Random) -> None:
         except UserError as error:
             assert "x.tar" in str(error)
             return
-    # A label whose ending changed is not read: its image has no label, so find_images leaves it out.
+    # If the changed byte is in the extension (.cls) of a label, the label is not read; find_images then leaves out the
+    # image, since it has no label.
     assert places(after.images) == before
 
 

@@ -39,7 +39,7 @@ def test_the_shape_of_each_input_sets_the_gear(python: str) -> None:
         np.testing.assert_array_equal(twice, 2 * batch)
 
 
-def test_errors_are_one_line(python: str) -> None:
+def test_errors_are_reported_in_one_line(python: str) -> None:
     om_model(Path("m.om"), 3)
     with pytest.raises(ChildProcessError, match=r"^UserError: m.om: ais_bench cannot load the model: .*device 1\n$"):
         compute(python, "m.om", [], 1, FAKE_AIS_BENCH="device1")

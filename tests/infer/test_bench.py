@@ -260,7 +260,7 @@ def test_random_inputs_are_seeded() -> None:
     assert (first.min(), first.max()) == (0, 255) or first.max() > 200, "the whole range of uint8"
 
 
-def test_user_errors_are_one_line(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_reported_in_one_line(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert npu("--device", "0,1,2,3", batches=BATCHES) == 2
     check_error(capfd.readouterr().err, "infer.bench", "found 3", "--loop 4")
     for suffix in ("", ".json"):

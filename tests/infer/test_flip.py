@@ -188,7 +188,7 @@ def test_a_lock_of_either_pass_excludes_another_run(
         assert not Path(f"{folder}_settings.json").exists()
 
 
-def test_user_errors_are_one_line(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_reported_in_one_line(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
     assert call(*ASCEND, model="m.om") == 2
     check_error(capfd.readouterr().err, "infer.run", "--inputs_flip")
     gear_folder(Path("in"), COUNT - 1)

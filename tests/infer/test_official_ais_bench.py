@@ -95,7 +95,7 @@ def test_outputs_at_each_gear_are_correct(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", STATES)
-def test_the_python_interface_of_make_serve(commit: str) -> None:
+def test_the_python_interface_of_ais_bench_that_make_serve_uses(commit: str) -> None:
     install(commit, Path.cwd())
     om_model(Path("m.om"), 4)
     gear_model(Path("gears.om"))

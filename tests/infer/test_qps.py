@@ -73,7 +73,7 @@ def test_labels_and_images_may_be_anywhere(workdir: Path, monkeypatch: pytest.Mo
     assert Path(make_variables(monkeypatch, dataset="set", labels="labels.txt")["DATASET"]) != folder
 
 
-def test_a_failing_make_is_one_line(
+def test_a_failing_make_is_reported_in_one_line(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_variables(monkeypatch, code=2)
@@ -89,7 +89,7 @@ def test_a_failing_make_is_one_line(
         ({"model": "set/val_label.txt"}, ("set/val_label.txt: ", "TorchScript")),
     ],
 )
-def test_user_errors_are_one_line(
+def test_user_errors_are_reported_in_one_line(
     workdir: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], parts: tuple[str, ...]
 ) -> None:
     assert call(**files) == 2

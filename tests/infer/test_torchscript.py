@@ -203,7 +203,7 @@ def test_mindietorch_is_tried_first(workdir: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("torch_aie")
-def test_errors_of_torch_aie_are_one_line(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_torch_aie_are_reported_in_one_line(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 2)
     torchscript_model(Path("m.ts"), 2)
     check_rejected(capsys, "m.ts: ", "make om BACKEND=torch_aie SOC=<chip>", runtime="torch_aie")

@@ -77,7 +77,7 @@ def test_an_outlier_channel_in_int8_is_repaired(here: Path, capsys: pytest.Captu
     assert steps[0].startswith("start: ")
     for line in steps:
         assert line.endswith("in float") == line.startswith(("start:", "try ")), (
-            f"{line}: only lines of keep and drop end in a decision"
+            f"{line}: only lines that start with keep or drop end with `: accepted` or `: not accepted`"
         )
     assert [line for line in steps if "/last/Conv" in line and line.endswith(" 1 operator in float: accepted")]
     assert lines("int8") == ["/last/Conv"], "its input has the outlier"

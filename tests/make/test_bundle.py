@@ -190,7 +190,7 @@ def test_the_code_of_the_stages_after_om_is_packed(monkeypatch: pytest.MonkeyPat
     assert sorted(networks) == ["__init__.py", "float32.py"]
 
 
-def test_a_full_disk_is_one_line(
+def test_a_full_disk_is_reported_in_one_line(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")

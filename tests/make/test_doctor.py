@@ -243,7 +243,7 @@ def test_coco_sets_are_read_and_both_passes_need_disk(
         assert f"{gigabytes} GB needed for 1000 images" in report(capsys.readouterr().out)["disk"]
 
 
-def test_an_invalid_config_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_config_is_reported_in_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "m.yaml").write_text("WEIGHT: {}\n")
     assert call() == 2
     assert "m.yaml: unknown key WEIGHT; did you mean WEIGHTS?" in capsys.readouterr().err

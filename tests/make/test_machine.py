@@ -90,7 +90,7 @@ def test_the_hint_installs_a_package_of_unknown_version_on_this_machine(
     assert hint.startswith("on this machine: ") and "pip install" in hint and "==" not in hint
 
 
-def test_a_missing_data_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_data_set_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert machine.main([*ARGUMENTS, "--dataset", "none"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

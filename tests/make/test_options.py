@@ -281,7 +281,7 @@ def test_invalid_settings_files_are_rejected(text: str) -> None:
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).endswith(f"rm {path}")
 
 
-def test_settings_that_cannot_be_written_are_one_line() -> None:
+def test_settings_that_cannot_be_written_are_reported_in_one_line() -> None:
     Path("file").touch()
     with pytest.raises(OptionError) as caught:
         resolve(BUILD="file", LIMIT="2")

@@ -127,7 +127,7 @@ def test_commands_after_a_failed_command_are_not_run(
     assert (outcome.code, outcome.output, outcome.folder) == (2, "2\n", str(folder))
 
 
-def test_a_missing_package_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_ray_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError) as caught:
         ray_nodes.connect("")
@@ -141,7 +141,7 @@ def test_addresses_of_the_ray_client_are_rejected(monkeypatch: pytest.MonkeyPatc
     assert "ray://head:10001" in str(caught.value.where) and "RAY_ADDRESS=auto" in str(caught.value.hint)
 
 
-def test_a_head_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_answer_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes, "import_ray", lambda: None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -267,7 +267,7 @@ def rejected(
     assert all(part in captured.err for part in parts), captured.err
 
 
-def test_an_error_of_a_worker_is_one_line(
+def test_an_error_of_a_worker_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", 0)

@@ -238,7 +238,7 @@ COMPARE, EVAL, SHOW = (f"make {target} BUILD=o MODEL=small" for target in ("comp
         ({**FP32, "evaluated": PARTS}, f"{COMPARE} SHARDS=1"),
         ({"evaluated": PARTS, "images": 5000}, f"{COMPARE} SHARDS=1 LIMIT=1000"),
         ({**INT8, **PUBLISHED, "warning": "labels"}, SHOW),
-        # Without `images`, the reference was measured with the same labels: the labels are not the cause
+        # A reference without the key `images` was measured with the same labels, so the labels are not the cause
         ({**FP32, "warning": "at chance"}, COMPARE),
     ],
 )

@@ -213,7 +213,7 @@ def write_references(parts: Path, count: int, **changes: Any) -> None:
         write_record(reference_path(path), "metrics", {**content, **(changes if number == 2 else {})})
 
 
-def test_references_of_all_parts_are_added(divided: Path, whole: Run, tmp_path: Path) -> None:
+def test_references_of_all_parts_are_merged(divided: Path, whole: Run, tmp_path: Path) -> None:
     write_references(divided, 4)
     torch = tmp_path / "reference/all.json"
     assert join(whole, divided, 4, "--measured", str(torch)) == 0

@@ -19,9 +19,9 @@ from tests.support.classification_run import Run
 
 
 @pytest.mark.parametrize(
-    ("beside", "parts"),
+    ("shifts", "parts"),
     [
-        ({-1: 54, 0: 1, 7: 5}, ["one lower", "90.00%"]),
+        ({-1: 54, 0: 1, 7: 5}, ["one lower", "90.00%"]),  # {best class - label: number of images}
         ({1: 390, 0: 4, -1: 3, 9: 3}, ["one higher", "97.50%"]),
         ({0: 54, -1: 3, 1: 3}, []),  # good labels
         ({5: 60}, []),
@@ -29,15 +29,15 @@ from tests.support.classification_run import Run
         ({1: 1}, []),
     ],
 )
-def test_labels_shifted_by_one(beside: dict[int, int], parts: list[str]) -> None:
-    found = shifted_labels(Counter(beside))
+def test_labels_shifted_by_one(shifts: dict[int, int], parts: list[str]) -> None:
+    found = shifted_labels(Counter(shifts))
     assert bool(found) == bool(parts) and all(part in found[0] for part in parts)
 
 
 @pytest.mark.parametrize(
     ("low", "classes", "warned"),
     [
-        (16.8, 3, "33.3%"),  # 4 of 10 images
+        (16.8, 3, "33.3%"),  # the interval's lower end if 4 of 10 images are right
         (0.0, 1000, "0.1%"),
         (0.11, 1000, ""),
         (99.0, 1, ""),

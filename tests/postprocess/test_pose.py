@@ -179,7 +179,7 @@ REJECTED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is n
     "50 numbers": (lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]), "{annotations}", "51"),
     "images lacking": (lambda run: annotate(run, **without(10, 20)), "{annotations}", "found 10, 20"),
     "people of other images": (lambda run: annotate(run, images=SCENE["images"][2:]), "{annotations}", "image_id"),
-    "no number": (lambda run: annotate(run, annotations=[{**FIRST, "area": float("nan")}]), "{annotations}", "NaN"),
+    "NaN": (lambda run: annotate(run, annotations=[{**FIRST, "area": float("nan")}]), "{annotations}", "NaN"),
     "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
     "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
     "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{part}", "config differs"),

@@ -377,7 +377,7 @@ def test_a_killed_run_is_resumed(number: int, cfg: str, tmp_path: Path, many: Pa
     assert all((output / name).read_bytes() == expected for name in after)
 
 
-def test_ctrl_c_is_one_line(cfg: str, many: Path, output: Path) -> None:
+def test_ctrl_c_is_reported_in_one_line(cfg: str, many: Path, output: Path) -> None:
     started = start_many(cfg, many, output)
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does: the parent and its workers
     out, err = started.communicate(timeout=10)

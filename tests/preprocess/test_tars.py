@@ -104,7 +104,9 @@ def test_broken_images_and_those_without_a_label_are_rejected(folder: Path, tmp_
     assert reasons["0.tar/b.jpg"] == "empty file" and "no label" in reasons["0.tar/u.jpg"]
 
 
-def test_an_invalid_tar_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_tar_is_reported_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = in_tars(folder, tmp_path / "set", [NAMES])
     with open(dataset / "val-0.tar", "r+b") as file:
         file.truncate(9000)

@@ -1,5 +1,5 @@
-"""One process's training of a tiny net whose batch norm is fixed, for test_processes.py. Writes the
-losses and the sums of the weights as JSON.
+"""The training of a tiny net whose batch norm is fixed. test_processes.py runs it in one process, and again in two that
+train together. The first process writes the losses, and the sum of the absolute values of each weight, as JSON.
 
     python -m tests.train.frozen <task> <data set> <config> <file>
 

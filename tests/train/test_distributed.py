@@ -104,7 +104,7 @@ def test_a_machine_without_an_npu_gets_no_warning(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("error", ["ImportError('libhccl.so: cannot open')", "RuntimeError('Two accelerators')"])
-def test_a_torch_npu_that_cannot_be_imported_is_one_line(error: str, with_npu: Path) -> None:
+def test_a_torch_npu_that_cannot_be_imported_is_reported_in_one_line(error: str, with_npu: Path) -> None:
     (with_npu / "torch_npu.py").write_text(f"raise {error}\n")
     with pytest.raises(UserError, match=error.split("'")[1]) as caught:
         distributed.accelerator()

@@ -127,7 +127,7 @@ def read_all(fatal: int) -> None:
         assert [label for _, labels in found.epoch(0) for label in labels.tolist()] == list(range(8))
 
 
-def test_a_reader_process_that_ends_is_one_line() -> None:
+def test_a_reader_process_that_ends_is_reported_in_one_line() -> None:
     read_all(fatal=-1)
     with pytest.raises(UserError) as caught:
         read_all(fatal=5)
@@ -164,7 +164,7 @@ def test_a_batch_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatc
     assert "/dev/shm" in caught.value.what
 
 
-def test_missing_semaphores_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_semaphores_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def reject(*_: object, **__: object) -> None:
         raise OSError(30, os.strerror(30))
 

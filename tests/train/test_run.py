@@ -185,7 +185,7 @@ def test_two_runs_in_one_directory_exclude_each_other(
     assert not (folder / "out/checkpoint.pth.tar").exists()
 
 
-def test_a_killed_worker_is_one_line(
+def test_a_killed_worker_is_reported_in_one_line(
     task: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Samples, "__getitem__", lambda self, key: os.kill(os.getpid(), signal.SIGKILL))

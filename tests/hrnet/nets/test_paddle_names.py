@@ -24,8 +24,8 @@ from tests.support import ROOT
 from tests.support.paddleclas import NETS, weights
 
 # The places in upstream's fuse_layers of stage 4, in the order of PaddleClas' residual_func_list. For a source of lower
-# resolution: target.source. For a source of higher resolution: target.source.n, where n counts the convolutions that
-# halve it.
+# resolution: target.source. For a source of higher resolution: target.source.n, where n is the index, from
+# 0, of one of the convolutions that halve the resolution.
 FUSED = [
     *("0.1", "0.2", "0.3", "1.0.0", "1.2", "1.3", "2.0.0", "2.0.1", "2.1.0", "2.3"),
     *("3.0.0", "3.0.1", "3.0.2", "3.1.0", "3.1.1", "3.2.0"),

@@ -189,7 +189,7 @@ def test_free_disk_is_checked_for_the_gears(images: list[np.ndarray], monkeypatc
     assert needs == [sum(image.nbytes + 3 * 4 for image in images)]
 
 
-def test_user_errors_are_one_line(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_reported_in_one_line(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("onnxruntime", "--outfmt", "BIN") == 2
     check_error(capsys.readouterr().err, "infer.run", "--outfmt", "expected NPY", "found BIN")
     manifest = Path("in/manifest.json").read_text()

@@ -71,7 +71,7 @@ SIGMAS = {
     "fixed": ({"SIGMA": 2}, [2, 2]),
     "of the map": ({"SIGMA": -1}, [SIDE / 64] * 2),
     "of the person": ({"SCALE_AWARE_SIGMA": True}, [128 / 256 * 2 / 1.25, 320 / 256 * 2 / 1.25]),
-    "of the person, whole": ({"SCALE_AWARE_SIGMA": True, "INT_SIGMA": True}, [2 / 1.25, 3 / 1.25]),
+    "of the person, an integer": ({"SCALE_AWARE_SIGMA": True, "INT_SIGMA": True}, [2 / 1.25, 3 / 1.25]),
     "of another base": ({"SCALE_AWARE_SIGMA": True, "BASE_SIZE": 64.0, "BASE_SIGMA": 1.0}, [2 / 1.25, 5 / 1.25]),
 }
 

@@ -7,7 +7,8 @@ an input, only that its number of bytes divides that of a batch; outputs of inpu
 overwrite each other; and several devices each infer all inputs. For a model with gears the shape is set by each npy
 (--auto_set_dymdims_mode) or once (--dymDims); a shape that is not a gear is rejected with the message of aclruntime.
 
-Without --input it computes one batch of zeros or of random bytes, `--loop` times, and writes it whole.
+Without --input it runs the model `--loop` times on one batch of zeros or of random bytes, and writes each output of the
+whole batch to one file.
 
 FAKE_AIS_BENCH selects an error: `device1` fails on device 1 (the others continue), `killed` is killed by SIGKILL in the
 middle of the second batch, `silent` succeeds without a summary, `undivided` ignores --divide_input, `halved` computes
