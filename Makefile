@@ -8,7 +8,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.DELETE_ON_ERROR .NOTPARALLEL .SUFFIXES:
+.NOTPARALLEL .SUFFIXES:
 .DEFAULT_GOAL := help
 -include bundle.mk# only in an unpacked bundle: defaults for its model and inputs
 MODEL  ?= $(or $(basename $(notdir $(CFG))),$(filter family,$(MAKECMDGOALS)),hrnet_w18)# a name in configs/; not remembered

@@ -48,6 +48,27 @@ def test_an_empty_value_is_remembered_as_empty(checkout: Checkout, name: str) ->
         settings.write_text(f"{name} ?= \n")
 
 
+def test_a_file_that_another_run_wrote_is_kept_if_the_stage_fails(checkout: Checkout) -> None:
+    """The stage is rejected because another run writes the file. When it ends, the file is newer than at its start, but
+    make does not remove it."""
+    product = checkout.root / "build/demo_digits/model.onnx"
+    product.parent.mkdir(parents=True)
+    stage = checkout.root / "rejected"
+    other_commands = f'[[ $2 != pth2onnx* ]] && exec {sys.executable} "$@"'
+    stage.write_text(f"#!/bin/bash\n{other_commands}\necho model >{product}; exit 2\n")
+    stage.chmod(0o755)
+    call = ["make", "onnx", "MODEL=demo_digits", "PYTHON=./rejected"]
+    done = subprocess.run(call, cwd=checkout.root, capture_output=True, text=True)
+    assert done.returncode == 2 and product.exists(), done.stdout + done.stderr
+
+
+def test_make_has_rules_for_files_of_remembered_values(checkout: Checkout) -> None:
+    """Without a rule, make removes such a file if another call wrote it after this one had listed the directory."""
+    database = checkout.make("-pn", "onnx", "DATASET=weights").stdout
+    for name in ("CFG", "DATASET", "REFERENCE", "WEIGHTS"):
+        assert f"\nbuild/demo_digits/settings/{name}.mk:\n" in database
+
+
 def recipes(database: str, commands: str) -> Iterator[tuple[list[str], set[str]]]:
     """The modules that each printed command runs, and the prerequisites that make has for its product."""
     rules = dict(re.findall(r"^([^#\s%:]+):(?!=) ?(.*)$", database, re.MULTILINE))

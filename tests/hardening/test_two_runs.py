@@ -113,7 +113,7 @@ def test_a_stage_run_twice_at_once_gives_one_right_result(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("offset", [0.0, 2.0, 6.0])
+@pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 6.0])
 def test_make_run_twice_at_once_gives_one_right_result(offset: float, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
@@ -125,7 +125,7 @@ def test_make_run_twice_at_once_gives_one_right_result(offset: float, tmp_path: 
         f"PYTHON={sys.executable}",
         "DATASET=data/digits",
         "LIMIT=60",
-        "REFERENCE=config",
+        "REFERENCE=torch",
     ]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
 
@@ -140,8 +140,11 @@ def test_make_run_twice_at_once_gives_one_right_result(offset: float, tmp_path: 
     both = (first, start())
     for each in both:
         output_text, _ = each.communicate(timeout=SECONDS)
+        assert "Deleting" not in output_text and "\nrm " not in output_text, output_text
         assert each.returncode == 0 or "Traceback" not in output_text, output_text
         errors = [line for line in output_text.splitlines() if ": error: " in line or ": failed: " in line]
         assert each.returncode == 0 or len(errors) == 1, output_text
+    assert not first.returncode or not both[1].returncode, "one of the runs passes"
+    assert (tmp_path / "build/demo_digits/settings/REFERENCE.mk").read_text() == "REFERENCE ?= torch\n"
     done = checkout.make("eval")
     assert done.returncode == 0 and "PASS: demo_digits top1 " in done.stdout, done.stdout + done.stderr
