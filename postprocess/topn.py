@@ -90,20 +90,23 @@ def class_name(names: Sequence[str], index: int) -> str:
 
 def add_labelled_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--labelled`, for `directory_names`."""
-    text = "directory with inputs of data sets (build/<MODEL>/prep), for class names if the config has none"
+    text = "directory with the inputs of a data set, for class names if the config has none"
     parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
 
 
 def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
-    """The names of the class directories in the data sets whose inputs are below `labelled`; empty if `labelled` is
-    missing, or if the data sets have no class directories or different ones."""
-    found = []
-    for path in sorted(labelled.glob("*/manifest.json")) if labelled else ():
-        manifest = Manifest.read(path)
-        if manifest.dataset == "imagenet" and manifest.classes == classes:
-            found.append(names_of(((image.source, image.label or 0) for image in manifest.images), classes))
-    known = [names for names in found if names]
-    return known[0] if known and all(names == known[0] for names in known) else []
+    """The names of the class directories in the data set whose inputs are in the directory `labelled`, which is printed.
+    Empty if `labelled` is missing, or if its data set has no class directories or another number of classes."""
+    path = labelled and labelled / "manifest.json"
+    if not path or not path.exists():
+        return []
+    manifest = Manifest.read(path)
+    if manifest.dataset != "imagenet" or manifest.classes != classes:
+        return []
+    names = names_of(((image.source, image.label or 0) for image in manifest.images), classes)
+    if names:
+        print(f"class names: the class directories of the data set in {path}", flush=True)
+    return names
 
 
 class Block(NamedTuple):

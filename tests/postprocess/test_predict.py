@@ -62,7 +62,7 @@ def call(run: Run, *more: object) -> int:
         (("beagle", "beagle"), "class 1"),
     ],
 )
-def test_classes_have_the_names_of_the_data_sets_directories(
+def test_classes_have_the_names_of_the_class_directories(
     folders: tuple[str, str], name: str, classes: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classes.cfg.write_text("MODEL: {NUM_CLASSES: 6}\n")
@@ -70,17 +70,10 @@ def test_classes_have_the_names_of_the_data_sets_directories(
     before = Manifest.read(other)
     images = [dataclasses.replace(each, source=f"val/{n}/x.png") for n, each in zip(folders, before.images)]
     dataclasses.replace(before, images=images).write(other)
-    prep = other.parent.parent
+    prep = other.parent
     assert call(classes, "--labelled", prep) == 0
-    assert f"img0.JPEG: {name} " in capsys.readouterr().out
-    changed = [dataclasses.replace(each, source=f"val/other{each.label}/x.png") for each in before.images]
-    second = make_folder(prep / "second") / "manifest.json"
-    dataclasses.replace(before, images=changed).write(second)
-    assert call(classes, "--labelled", prep) == 0
-    # a class that two data sets name differently has no name
-    last = "other1" if name == "class 1" else "class 1"
-    assert f"img0.JPEG: {last} " in capsys.readouterr().out
-    second.unlink()
+    printed = capsys.readouterr().out
+    assert f"img0.JPEG: {name} " in printed and (str(other) in printed) == (name != "class 1")
     dataclasses.replace(before, images=images, classes=7).write(other)
     assert call(classes, "--labelled", prep) == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
     assert call(classes, "--labelled", "none") == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out

@@ -73,7 +73,10 @@ def test_class_directories_name_the_classes(work: Path) -> None:
         image["source"] = f"val/{'xyz'[image['label']]}/{image['source']}"
     Path("prep/set").mkdir(parents=True)
     Path("prep/set/manifest.json").write_text(json.dumps(manifest))
-    for given, expected in ((("--labelled", "prep"), ["x", "y", "z", *(f"class {i}" for i in range(3, 10))]), ((), [])):
+    for given, expected in (
+        (("--labelled", "prep/set"), ["x", "y", "z", *(f"class {i}" for i in range(3, 10))]),
+        ((), []),
+    ):
         args = run.parse_args([*command()[2:], *given])
         config = load_config(args.cfg)
         served = run.make_served(args, config, run.read_models(args.models, args.cfg, config))
