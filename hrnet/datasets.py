@@ -214,7 +214,8 @@ def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
     if not images:
         found = f"none of its {len(listed)} in {folder}"
         expected = first_few(image.file_name for image in listed)
-        raise UserError("none of the listed images exists", where=index, expected=expected, found=found)
+        hint = "copy the images there, or give DATASET=<directory with these images>"
+        raise UserError("none of the listed images exists", where=index, expected=expected, found=found, hint=hint)
     unlisted = sorted(present - {image.file_name for image in listed}, key=natural_key)
     absent = [image.file_name for image in listed if image.file_name not in present and image.file_name not in broken]
     return CocoSet(root, images, unlisted, absent, index, broken, annotations)
@@ -263,7 +264,10 @@ def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in present}
     if not labels:
         found = f"none of its {len(listed)} in {root / folders[0]}"
-        raise UserError("none of the listed images exists", where=index, expected=first_few(listed), found=found)
+        unused = "the label list of another data set? remove it if the images are in val/<class>/"
+        raise UserError(
+            "none of the listed images exists", where=index, expected=first_few(listed), found=found, hint=unused
+        )
     reasons = {name: broken[name] for name in listed if name in broken}
     absent = sorted((name for name in listed if name not in present and name not in broken), key=natural_key)
     unlabelled = sorted((name for name in present if name not in listed and name != index.name), key=natural_key)
@@ -368,7 +372,8 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             raise _second_label(name, int(index), number, labels, data, path)
         labels[name] = int(index)
     if not labels:
-        raise FormatError("no labels", where=path, expected="lines `name index`")
+        hint = "write one line for each image; or remove the file if the images are in val/<class>/"
+        raise FormatError("no labels", where=path, expected="lines `name index`", hint=hint)
     return labels
 
 

@@ -137,7 +137,7 @@ class Options:
             hint = f"did you mean {cann.nearest_chip(value)}?"
         elif PATH.expected in expected or FILE.expected in expected:
             hint = "create a link whose path has only these characters (ln -s), and give the link"
-        return self.error(name, f"expected {expected}", hint)
+        return self.error(name, f"{'' if value else 'no value; '}expected {expected}", hint)
 
 
 def float_operators(options: Options) -> tuple[str, str]:

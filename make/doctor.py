@@ -127,6 +127,9 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
             else:
                 report.error(str(error))
         more = f", {plural(rejected, 'file')} would be rejected" if rejected else ""
+        if rejected > int(call["MAX_REJECTED"]) and call["LIMIT"] == "0":
+            allow = f"fix or remove {'it' if rejected == 1 else 'them'}, or give MAX_REJECTED={rejected}"
+            report.error(f"{dataset}: {more[2:]}, {call['MAX_REJECTED']} allowed; {allow}")
         state = f": {plural(count, 'image')}{more}" if count else ": no images" if dataset.exists() else " is missing"
         report.show("data set", f"{dataset}{state}")
         count = min(count, int(call["LIMIT"]) or count)

@@ -118,6 +118,8 @@ def unknown_target(name: str) -> OptionError:
     hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
     if name in CHECKS or name == "MODEL":
         near, hint = None, f"for a variable write {name}=<value>"
+    elif name in shipped():
+        near = f"MODEL={name}"
     return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else hint)
 
 

@@ -95,8 +95,9 @@ def add_labelled_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
-    """The names of the class directories in the data set whose inputs are in the directory `labelled`, which is printed.
-    Empty if `labelled` is missing, or if its data set has no class directories or another number of classes."""
+    """The names of the class directories in the data set whose inputs are in the directory `labelled`; prints where
+    they are from. Empty if `labelled` is missing, or if its data set has no class directories or another number of
+    classes."""
     path = labelled and labelled / "manifest.json"
     if not path or not path.exists():
         return []

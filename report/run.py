@@ -100,7 +100,7 @@ class Run:
 
 def read_metrics(sources: Sources, path: Path, hint: str) -> Source:
     """A complete metrics record with a verdict. Raises FormatError."""
-    found = sources.record(path, "metrics")
+    found = sources.record(path, "metrics", hint)
     if found is None:
         raise FormatError("no such metrics record", where=path, hint=hint)
     content: dict[str, Any] = found.content

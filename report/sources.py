@@ -74,9 +74,9 @@ class Sources:
         """A file that is not a record; None if it does not exist."""
         return self._add(path, None) if path.is_file() else None
 
-    def record(self, path: Path, kind: str) -> Optional[Source]:
+    def record(self, path: Path, kind: str, hint: Optional[str] = None) -> Optional[Source]:
         """A record; None if it does not exist. Raises FormatError for an invalid one."""
-        return self._add(path, read_record(path, kind)) if path.is_file() else None
+        return self._add(path, read_record(path, kind, hint)) if path.is_file() else None
 
     def typed(self, path: Path, read: Callable[[Path], Any], kind: str) -> Optional[Source]:
         """As `record`; `read` checks the keys."""

@@ -176,8 +176,12 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     (place / "data/val/gone.JPEG").symlink_to("nowhere")
     with (place / "data/val_label.txt").open("a") as file:
         file.write("gone.JPEG 3\n")
-    assert call() == 0
-    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 file would be rejected"
+    for given in ({"MAX_REJECTED": "1"}, {"LIMIT": "2"}):
+        assert call(**given) == 0
+        assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 file would be rejected"
+    assert call() == 2
+    error = capsys.readouterr().err
+    assert "data: 1 file would be rejected, 0 allowed" in error and error.endswith("MAX_REJECTED=1\n")
     (place / "data/val_label.txt").unlink()
     for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG", "empty/.hidden"):
         (place / "data/val" / name).parent.mkdir(exist_ok=True)
@@ -189,7 +193,7 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     )
     assert "expected 1000" in error and "1 without images: empty" in error
     (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 2}\n")
-    assert call() == 0
+    assert call(MAX_REJECTED="4") == 0
     assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files would be rejected"
 
 

@@ -212,6 +212,7 @@ def test_make_doctor_before_make_setup_is_rejected_in_one_line() -> None:
     ("word", "hint"),
     [
         ("evla", "did you mean eval?"),
+        ("net", "did you mean MODEL=net?"),
         ("evaluate", "did you mean eval?"),
         ("inference", "did you mean infer?"),
         ("LIMIT＝10", "LIMIT=10"),

@@ -160,6 +160,7 @@ def test_the_verdict_is_explained(
     first = page.text[: page.text.index("What ran")]
     for text in (*texts, "(torch; the Top-1 class differs for 3 images)"):
         assert text in first, first
+    assert ("pass (warning)" in page.text) == ("warning" in more), "in the table of runs"
 
 
 def test_the_reason_for_a_missing_verdict_is_given(built: Built) -> None:
