@@ -78,7 +78,7 @@ class Dataset:
         return [*(self.root / name for name in LISTS), *([self.root, self.index] if self.ends else [])]
 
     def notes(self) -> list[str]:
-        """Messages about missing images and unused directories."""
+        """Messages about missing images, unused directories, and an order of classes that may surprise."""
         notes = []
         if self.absent:
             count = plural(len(self.absent), "label has", "labels have")
@@ -88,6 +88,12 @@ class Dataset:
             notes.append(f"{count} ignored: {first_few(self.empty_folders)}")
         if self.classes and len(self.classes) < self.class_count:
             notes.append(f"{len(self.classes)} of {self.class_count} classes have a directory (a subset)")
+        order = sorted(self.classes, key=lambda name: self.classes[name])
+        for one, other in zip(order, order[1:]):
+            if natural_key(one) > natural_key(other):
+                before = f"{one} is class {self.classes[one]}, before {other}"
+                notes.append(f"the class directories are in alphabetical order: {before}")
+                break
         return notes
 
     def check_class_names(self, names: Sequence[str]) -> None:

@@ -11,19 +11,22 @@ Writes   the PNG --output with one tile per image, in the order of the predictio
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 from PIL import Image
 
 from hrnet.class_folders import names_of
-from hrnet.cli import command, integer, plural
+from hrnet.cli import command, first_few, integer, plural
 from hrnet.config import add_cfg_argument, load_config
+from hrnet.hints import in_call
 from hrnet.images import open_image
 from hrnet.io.coco import JOINTS, read_keypoints
 from hrnet.io.files import make_folder, replacing
@@ -66,15 +69,28 @@ def pose_tiles(found: list[PosePrediction], keypoints: Path, dataset: Path) -> t
     return tiles, f"{count_people(drawn)} with a score above {MIN_PERSON_SCORE}"
 
 
+def warn_about_newer(found: Sequence[Union[ClassPrediction, PosePrediction]], dataset: Path, predictions: Path) -> None:
+    """Warn if drawn images were written after the predictions: preprocessing may have read other images. Members of tar
+    files are not checked."""
+    written = predictions.stat().st_mtime_ns
+    paths = [dataset / each.source for each in found]
+    if newer := [path for path in paths if path.is_file() and path.stat().st_mtime_ns > written]:
+        what = f"{plural(len(newer), 'image')} newer than the predictions ({first_few(map(str, newer))})"
+        again = f"touch {shlex.quote(str(newer[0].parent))}; make show"
+        print(f"WARNING: {what}; to compute new ones: {in_call(again, os.environ)}", file=sys.stderr)
+
+
 def run(cfg: Path, predictions: Path, dataset: Path, output: Path, count: Optional[int]) -> None:
     """Write the PNG. `count`: number of images, by default CLASS_COUNT or POSE_COUNT."""
     config, keypoints = load_config(cfg), predictions.with_name("keypoints.json")
     pose = keypoints.exists()
     if pose:
         people = list(islice(read_predictions(predictions, PosePrediction), count or POSE_COUNT))
+        warn_about_newer(people, dataset, predictions)
         tiles, summary = pose_tiles(people, keypoints, dataset)
     else:
         classes = list(islice(read_predictions(predictions, ClassPrediction), count or CLASS_COUNT))
+        warn_about_newer(classes, dataset, predictions)
         labelled = ((each.source, each.label) for each in read_predictions(predictions, ClassPrediction))
         names = config.INPUT.CLASS_NAMES or names_of(labelled, config.MODEL.NUM_CLASSES)
         tiles, summary = class_tiles(classes, dataset, names)

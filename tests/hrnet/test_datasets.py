@@ -131,6 +131,14 @@ def test_missing_labels_and_missing_images_are_reported(tmp_path: Path) -> None:
     assert dataset.absent == ["val/z9.JPEG", "val/z10.JPEG"]
 
 
+def test_an_alphabetical_order_that_differs_from_that_of_numbers_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"val/class_{number}/a.JPEG" for number in range(1, 11)))
+    (note,) = find_images(tmp_path, 10).notes()
+    assert note.endswith("class_10 is class 1, before class_2")
+    touch(tmp_path, *(f"numbers/val/{number}/a.JPEG" for number in range(10)))
+    assert find_images(tmp_path / "numbers", 10).notes() == []
+
+
 def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
     touch(class_folders, "val/.thumbs/x.JPEG", "val/__MACOSX/._x.JPEG", "val/n00/read.me")
     (class_folders / "val/n03").symlink_to("nowhere")

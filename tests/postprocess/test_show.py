@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ def classes(tmp_path: Path) -> Run:
         Image.new("L", (30, 20), 50 * number).save(tmp_path / f"val/img{number}.JPEG")
     assert classification.main(run.arguments()) == 0
     return run
+
+
+def test_images_newer_than_the_predictions_are_reported(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(classes) == 0 and capsys.readouterr().err == ""
+    later = classes.predictions.stat().st_mtime_ns + 1
+    for number in (0, 2):
+        os.utime(classes.root / f"val/img{number}.JPEG", ns=(later, later))
+    assert call(classes) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("WARNING: 2 images newer") and f"touch {classes.root}/val; make show" in error
 
 
 def test_hits_and_errors_have_their_colours(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
