@@ -84,19 +84,19 @@ def run(cfg: Path, predictions: Path, dataset: Path, output: Path, count: Option
     """Write the PNG. `count`: number of images, by default CLASS_COUNT or POSE_COUNT."""
     config, keypoints = load_config(cfg), predictions.with_name("keypoints.json")
     pose = keypoints.exists()
+    found: Sequence[Union[ClassPrediction, PosePrediction]]
     if pose:
-        people = list(islice(read_predictions(predictions, PosePrediction), count or POSE_COUNT))
-        warn_about_newer(people, dataset, predictions)
+        found = people = list(islice(read_predictions(predictions, PosePrediction), count or POSE_COUNT))
         tiles, summary = pose_tiles(people, keypoints, dataset)
     else:
-        classes = list(islice(read_predictions(predictions, ClassPrediction), count or CLASS_COUNT))
-        warn_about_newer(classes, dataset, predictions)
+        found = classes = list(islice(read_predictions(predictions, ClassPrediction), count or CLASS_COUNT))
         labelled = ((each.source, each.label) for each in read_predictions(predictions, ClassPrediction))
         names = config.INPUT.CLASS_NAMES or names_of(labelled, config.MODEL.NUM_CLASSES)
         tiles, summary = class_tiles(classes, dataset, names)
     make_folder(output.parent)
     save_sheet(output, tiles, POSE_COLUMNS if pose else CLASS_COLUMNS)
     print(f"wrote {output}: the first {plural(len(tiles), 'image')}, {summary}")
+    warn_about_newer(found, dataset, predictions)
 
 
 def save_sheet(path: Path, tiles: list[Image.Image], columns: int) -> None:

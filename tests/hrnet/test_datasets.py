@@ -145,8 +145,7 @@ def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
     dataset = find_images(class_folders, 4)
     assert dataset.labels == LABELS
     assert dataset.empty_folders == ["__MACOSX", "n00", "n03"]
-    (note,) = dataset.notes()
-    assert note.endswith(": __MACOSX, n00, n03")
+    assert dataset.notes()[0].endswith(": __MACOSX, n00, n03")
     Image.new("RGB", (4, 4)).save(class_folders / "val/n00/no ending", "PNG")
     assert "n00" in error_of(class_folders), "an image in a fifth directory, for four classes"
 
