@@ -37,7 +37,7 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            allowed drop in points, or "none"; not remembered
+GATE         ?= 1#                            allowed drop in percentage points; not remembered
 REFERENCE    ?=#                              torch, onnx, a metrics record, or config (docs/guide.md)
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable or unlabelled images to allow; not remembered

@@ -233,9 +233,11 @@ def _read_tar_dataset(root: Path, tars: list[str], index: Path, classes: int) ->
     unlabelled: list[str] = []
     ends: list[int] = []
     workers = min(cores(), len(tars))
-    indices = map_files(read_tar, [root / tar for tar in tars], workers, at_once=1, unit="tar") if workers > 1 else None
+    contents = (
+        map_files(read_tar, [root / tar for tar in tars], workers, at_once=1, unit="tar") if workers > 1 else None
+    )
     for number, tar in enumerate(tars):
-        found = indices[number] if indices else read_tar(root / tar)
+        found = contents[number] if contents else read_tar(root / tar)
         for name, member in found.images.items():
             source, label = f"{tar}/{name}", found.labels.get(name)
             if label is None:

@@ -21,7 +21,6 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "BACKEND": ".om file: ascend; .onnx file: onnxruntime or openvino",
     "OM": "the compiled model",
     "PREP": "the inputs",
-    "GATE": 'allowed drop in points; "none" accepts NOT JUDGED too',
     "REFERENCE": 'metrics record; or "config": the published accuracy',
 }
 

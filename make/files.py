@@ -36,7 +36,8 @@ def used_files(options: Options) -> set[str]:
     if "bundle" in goals and measured and not options["PREP"]:
         used.add("DATASET")
     int8 = options["PRECISION"].startswith("int8") and goals & MODEL_GOALS and not options["OM"]
-    if int8 or (goals & DATA_GOALS and not options["PREP"]):
+    names = "predict" in goals and "DATASET" in options.given  # of classes
+    if int8 or ((goals & DATA_GOALS or names) and not options["PREP"]):
         used.add("DATASET")
     return used | ({"PREP"} if options["PREP"] else set())
 

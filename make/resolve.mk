@@ -32,5 +32,5 @@ KEEP_LIST = $(if $(filter auto,$(KEEP_FLOAT)),$(B)/keep_float/$(KEEP_PRECISION).
 KEEP_INT8 = $(if $(filter int8,$(KEEP_PRECISION)),$(KEEP_LIST))
 KEEP_FP16 = $(if $(filter fp16,$(KEEP_PRECISION)),$(KEEP_LIST))
 ALLOW_UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
-# Named here, since make removes a file that only pattern rules name if another call wrote it after this call had listed the directory
+# Named here: if a file is named only in pattern rules, and another call writes it after this call has listed the directory, make removes it
 $(OPTIONS:%=$(BUILD)/$(MODEL)/settings/%.mk):

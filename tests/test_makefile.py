@@ -49,8 +49,8 @@ def test_an_empty_value_is_remembered_as_empty(checkout: Checkout, name: str) ->
 
 
 def test_a_file_that_another_run_wrote_is_kept_if_the_stage_fails(checkout: Checkout) -> None:
-    """The stage is rejected because another run writes the file. When it ends, the file is newer than at its start, but
-    make does not remove it."""
+    """The stage is rejected because another run writes the file. When the stage ends, the file is newer than when the
+    stage started, but make does not remove the file."""
     product = checkout.root / "build/demo_digits/model.onnx"
     product.parent.mkdir(parents=True)
     stage = checkout.root / "rejected"
@@ -241,8 +241,8 @@ def test_weights_downloads_to_the_path_that_onnx_uses(tmp_path: Path) -> None:
     assert (checkout.root / "build/mine/model.onnx").exists()
     assert "--cfg mine.yaml --model build/mine/model.onnx" in checkout.make("-n", "om", model="mine").stdout
     done = checkout.make("weights", model="mine")
-    not_published = "make weights does not write to a remembered WEIGHTS: it may be the user's own checkpoint"
-    assert done.returncode == 2 and "WEIGHTS=weights/new.pth" in done.stderr, not_published
+    not_overwritten = "make weights does not write to a remembered WEIGHTS: it may be the user's own checkpoint"
+    assert done.returncode == 2 and "WEIGHTS=weights/new.pth" in done.stderr, not_overwritten
 
 
 def test_train_writes_to_the_path_of_the_model_zoos_scripts(checkout: Checkout) -> None:
@@ -307,7 +307,7 @@ def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> Non
 
 
 def test_family_reads_the_files_that_bench_and_eval_write(checkout: Checkout) -> None:
-    """A dry run of make family and one of make bench eval show the same file names. The call of make family must not
+    """Dry runs of `make family` and of `make bench eval` show the same file names. The call of make family must not
     have the MODEL= that Checkout.make adds."""
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = ["-n", f"PYTHON={sys.executable}", "DATASET=data/any", "BATCHES=1 2"]

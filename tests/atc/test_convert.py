@@ -252,7 +252,7 @@ def test_the_first_known_error_code_gets_its_hint(lines: list[str], code: str | 
     ("chip", "hint"),
     [("Ascend310P33", "did you mean SOC=Ascend310P3?"), ("Ascend950PR_9599", "compare SOC with npu-smi info")],
 )
-def test_a_rejected_chip_gets_a_hint_that_does_not_repeat_it(chip: str, hint: str) -> None:
+def test_the_hint_for_a_rejected_chip_does_not_propose_the_same_chip(chip: str, hint: str) -> None:
     """CANN versions that are older than a chip reject its correct name."""
     found = run_atc.find_hint([f"E10001: Value [{chip}] for parameter [--soc_version] is invalid. Reason: ..."])
     assert found and found.startswith(f"this CANN does not support the chip {chip}: {hint}")

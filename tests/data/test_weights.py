@@ -407,7 +407,7 @@ def test_two_runs_exclude_each_other(server: Server, capsys: pytest.CaptureFixtu
 def test_urls_of_the_published_configs() -> None:
     for path in sorted(ROOT.glob("configs/*.yaml")):
         url = weights.load_config(path).WEIGHTS.URL
-        if not path.stem.startswith("demo_"):  # whose weights are in the repository
+        if not path.stem.startswith("demo_"):  # the weights of demo_* are in the repository: no URL
             http_download.check_url(url, path)
     with pytest.raises(UserError):
         http_download.check_url("gopher://x", "y")

@@ -42,7 +42,9 @@ OF_THIS_RUN = (
     *("seconds", "images_per_second", "device_images_per_second", "decode_milliseconds_an_image"),
     *("device", "kept", "inferred", "command", "products"),
 )
-OF_A_RECORD = re.compile(r"run_.*|run|[0-9]+-of-[0-9]+(\.json)?")  # names of hashes of such records
+OF_A_RECORD = re.compile(
+    r"run_.*|run|[0-9]+-of-[0-9]+(\.json)?"
+)  # keys whose value is the hash of the record of a run or of a part
 # Not compared: make.shards keeps a finished part even if its stamp is missing, and does not write the stamp again
 PART_STAMP = re.compile(r"\.[0-9]+-of-[0-9]+\.json\.stamp")
 SPEED = re.compile(rb"\b[0-9]+\.[0-9](?= \|)")  # images/s in a table: the only figures with one digit after the point
@@ -255,8 +257,8 @@ def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point
     # The first of two passes also does one input again if the second one was killed, since one record is written for
     # both at the end. If only the parent was killed, its tool may have written the last outputs after `before` was
     # computed.
-    all_done = len(before) == len(after) or "--output_flip" in stage.arguments or not point.whole_group
-    one_more = stage.module == "infer.run" and all_done
+    may_repeat_one = len(before) == len(after) or "--output_flip" in stage.arguments or not point.whole_group
+    one_more = stage.module == "infer.run" and may_repeat_one
     assert len(again) <= one_more, (point, again)
     left = {path.name for path in (folder / "tmp").iterdir()} - {SESSION}
     assert not left, (point, left)

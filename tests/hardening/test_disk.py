@@ -97,7 +97,7 @@ def test_too_few_free_files_are_reported_in_one_line_and_a_rerun_finishes(
     """Bytes are free, so that the check before the work passes and the disk is full in the middle of it."""
     folder, expected = prepare(stage, built, tmp_path, bound)
     folders = {path.parent for path in below(tmp_path / "finished", stage.products)}
-    spare = 1 if len(expected) > 1 else 0  # no room even for the only file of a stage
+    spare = 1 if len(expected) > 1 else 0  # 0: a stage that writes only one file has no room even for that one
     limit(bound, f"size=64m,nr_inodes={len(folders) + int(fraction * (len(expected) - 1)) + spare}")
     code, output = stage.run(folder)
     check_rejected(stage, folder, expected, code, output, "No space left on device")

@@ -64,7 +64,8 @@ def test_sorted_class_folders_are_the_indices_however_the_disk_lists_them(
     monkeypatch.setattr(os, "scandir", scandir)
     dataset = find_images(class_folders, 4)
     monkeypatch.undo()
-    assert list(dataset.labels.items()) == list(LABELS.items())  # sorted as text: n10 before n9; images: 9 before 10
+    # directories are sorted as text (n10 before n9), images by number (9 before 10)
+    assert list(dataset.labels.items()) == list(LABELS.items())
     assert (dataset.root, dataset.index) == (class_folders, class_folders / "val")
     assert dataset.classes == {"n01": 0, "n02": 1, "n10": 2, "n9": 3}
     assert (dataset.unlabelled, dataset.absent) == ([], [])
@@ -178,43 +179,45 @@ def test_the_error_for_a_second_label_names_both_labels_and_a_command(second: in
     assert find_images(tmp_path, 3).labels == {"val/a.JPEG": 1, "val/b.JPEG": 0}
 
 
-def numbered(root: Path, split: str, names: Iterable[object]) -> Path:
+def with_class_folders(root: Path, split: str, names: Iterable[object]) -> Path:
     touch(root, *(f"{split}/{name}/x.JPEG" for name in names))
     return root
 
 
 def test_folders_named_by_integers_are_sorted_by_value(tmp_path: Path) -> None:
     for split, find in (("val", find_images), ("train", find_training_images)):
-        assert find(numbered(tmp_path, split, range(12)), 12).labels == {f"{split}/{i}/x.JPEG": i for i in range(12)}
-    one = find_images(numbered(tmp_path / "from one", "val", range(1, 13)), 12)
+        assert find(with_class_folders(tmp_path, split, range(12)), 12).labels == {
+            f"{split}/{i}/x.JPEG": i for i in range(12)
+        }
+    one = find_images(with_class_folders(tmp_path / "from one", "val", range(1, 13)), 12)
     assert one.labels == {f"val/{i}/x.JPEG": i - 1 for i in range(1, 13)}
-    assert "01 and 1" in error_of(numbered(tmp_path / "twice", "val", ["01", "1", "2", "3"]))
+    assert "01 and 1" in error_of(with_class_folders(tmp_path / "twice", "val", ["01", "1", "2", "3"]))
 
 
 def test_a_subset_of_the_classes_needs_unambiguous_labels(tmp_path: Path) -> None:
-    some = find_images(numbered(tmp_path / "numbers", "val", [0, 3, 11]), 12)
+    some = find_images(with_class_folders(tmp_path / "numbers", "val", [0, 3, 11]), 12)
     assert some.labels == {"val/0/x.JPEG": 0, "val/3/x.JPEG": 3, "val/11/x.JPEG": 11}
     (note,) = some.notes()
     assert "3 of 12 classes" in note
     for names in ([1, 3, 11], [0, 3, 12], ["n0", "n3"]):
         with pytest.raises(UserError):
-            find_images(numbered(tmp_path / str(names), "val", names), 12)
+            find_images(with_class_folders(tmp_path / str(names), "val", names), 12)
     with pytest.raises(UserError):
-        find_training_images(numbered(tmp_path / "train", "train", [0, 3, 11]), 12)
-    beside = numbered(numbered(tmp_path / "names", "val", "bd"), "train", "abcd")
+        find_training_images(with_class_folders(tmp_path / "train", "train", [0, 3, 11]), 12)
+    beside = with_class_folders(with_class_folders(tmp_path / "names", "val", "bd"), "train", "abcd")
     assert find_images(beside, 4).labels == {"val/b/x.JPEG": 1, "val/d/x.JPEG": 3}
     touch(beside, "val/x/x.JPEG")
     assert "expected 4" in error_of(beside), "a folder that train/ has not"
 
 
 def test_class_names_that_differ_from_train_are_rejected(tmp_path: Path) -> None:
-    data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
+    data = with_class_folders(with_class_folders(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
     error = error_of(data)
     assert error.startswith(f"{data}: train/ and val/ have different class directories (found 0 only in train/, ")
     assert "zero only in val/" in error
-    some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
+    some = with_class_folders(with_class_folders(tmp_path / "some", "train", "ab"), "val", "abcd")
     assert len(find_images(some, 4).labels) == 4, "train/ has only some of the classes, so it is not compared"
-    indices = numbered(numbered(tmp_path / "indices", "train", "abcd"), "val", range(4))
+    indices = with_class_folders(with_class_folders(tmp_path / "indices", "train", "abcd"), "val", range(4))
     assert list(find_images(indices, 4).labels.values()) == [0, 1, 2, 3]
 
 

@@ -386,7 +386,7 @@ def test_a_list_of_images_instead_of_its_directory(tmp_path: Path) -> None:
         assert str(caught.value.hint).startswith(hint)
 
 
-def test_a_list_may_name_any_files(tmp_path: Path) -> None:
+def test_a_list_may_name_tar_files_of_train_and_val(tmp_path: Path) -> None:
     set_of(tmp_path, "net-train-0.tar", "net-val-0.tar")
     (tmp_path / "list.txt").write_text("net-train-0.tar\nnet-val-0.tar\n")
     assert len(find_images(tmp_path / "list.txt", 4).labels) == 2

@@ -98,11 +98,11 @@ def test_up_to_date_passes_are_only_touched(images: list[np.ndarray], capfd: pyt
         check_files(images)
 
 
-@pytest.mark.parametrize("left", [{0: [2, 5]}, {1: [0]}, {0: [1], 1: [3, 4, 7]}])
+@pytest.mark.parametrize("missing_outputs", [{0: [2, 5]}, {1: [0]}, {0: [1], 1: [3, 4, 7]}])
 @in_this_process
-def test_interrupted_passes_resume(images: list[np.ndarray], left: dict[int, list[int]]) -> None:
+def test_interrupted_passes_resume(images: list[np.ndarray], missing_outputs: dict[int, list[int]]) -> None:
     assert call() == 0
-    for number, missing in left.items():
+    for number, missing in missing_outputs.items():
         remove_records(OUTPUTS[number])
         os.unlink(f"{OUTPUTS[number]}_summary.json")
         for i in missing:
@@ -111,7 +111,7 @@ def test_interrupted_passes_resume(images: list[np.ndarray], left: dict[int, lis
     assert call() == 0
     check_files(images)
     for number, record in enumerate(records()):
-        redone = left.get(number, [])
+        redone = missing_outputs.get(number, [])
         assert record.kept == (COUNT - len(redone) if redone else 0)
         for i in set(range(COUNT)) - set(redone):
             path = (OUTPUTS[number], f"img{i}_0.npy")

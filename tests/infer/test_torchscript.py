@@ -141,7 +141,9 @@ def test_convolutions_do_not_use_tf32(torchscript_files: Path) -> None:
     torchscript_runtime.forbid_tf32(module)
     arguments = [list(node.inputs()) for node in module.graph.findAllNodes("aten::_convolution")]
     assert {values[-1].toIValue() for values in arguments} == {False}
-    assert {values[-2].toIValue() for values in arguments} == {True}, "cudnn_enabled, which had the same constant"
+    assert {values[-2].toIValue() for values in arguments} == {True}, (
+        "cudnn_enabled, which shared one constant with allow_tf32"
+    )
     image = torch.randn(1, 3, tiny.SIDE, tiny.SIDE)
     with torch.inference_mode():
         assert torch.equal(module(image), plain(image))

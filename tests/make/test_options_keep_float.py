@@ -76,7 +76,7 @@ def test_keep_float_is_remembered() -> None:
     assert resolve(KEEP_FLOAT="")["TAG"] == "onnxruntime-bs16-int8"
 
 
-def test_values_of_a_call_with_the_goal_named_once_are_not_remembered() -> None:
+def test_values_are_not_remembered_if_once_is_among_the_goals() -> None:
     """make precision calls make with the goal `once` for each row of its table."""
     resolve(PRECISION="fp16")
     found = resolve("once build/net/eval/x.json", PRECISION="int8", KEEP_FLOAT="auto")

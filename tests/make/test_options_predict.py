@@ -26,9 +26,9 @@ def test_images_are_never_remembered(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_values_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
-    resolve("predict", IMAGES="photos\n a.jpg", LIMIT="3", DATASET="photos", DEVICE="0,1", BACKEND="torchscript")
+    resolve("predict", IMAGES="photos\n a.jpg", SHARDS="3", REFERENCE="torch", DEVICE="0,1", BACKEND="torchscript")
     lines = capsys.readouterr().err
-    assert "LIMIT=3 is ignored" in lines and "DATASET=photos is ignored" in lines
+    assert "SHARDS=3 is ignored" in lines and "REFERENCE=torch is ignored" in lines
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ def test_values_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
         ({"IMAGES": "configs"}, ["configs: no images", "*.jpg", "net.yaml"]),
         ({"IMAGES": "it's.jpg"}, ["IMAGES=it's.jpg", "without quotes"]),
         ({"IMAGES": "a.jpg", "OM": "no.onnx"}, ["OM=no.onnx", "no such file"]),
+        ({"IMAGES": "a.jpg", "DATASET": "none"}, ["DATASET=none", "no such"]),
     ],
 )
 def test_what_make_predict_rejects(given: dict[str, str], parts: list[str]) -> None:

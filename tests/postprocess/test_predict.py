@@ -25,7 +25,7 @@ NAMES = ["cat", "dog", 'the "big", one', "fish", "猫", "kite"]
 
 
 def unlabelled(manifest: Path, records: list[Path]) -> list[str]:
-    """Change a manifest to one of images without labels, with absolute paths; returns the paths."""
+    """Remove the labels of all images of a manifest and make their paths absolute; returns the paths."""
     before = Manifest.read(manifest)
     root = manifest.parent.parent
     images = [dataclasses.replace(image, source=str(root / image.source), label=None) for image in before.images]

@@ -21,7 +21,7 @@ LOGITS = np.array([[0, 5, 1, 2, 3, 4], [9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 7]], 
 RIGHT, WRONG = ImageColor.getrgb(tiles.RIGHT), ImageColor.getrgb(tiles.WRONG)
 CLASS_TILE = (CLASS_SIDE + 2 * BORDER, CLASS_SIDE + 3 * BORDER + 6 * LINE)
 POSE_TILE = (POSE_SIDE + 2 * BORDER, POSE_SIDE + 3 * BORDER + LINE)
-FACTOR = POSE_SIDE / coco_scenes.SIDE  # of an image's pixels to those of its tile
+FACTOR = POSE_SIDE / coco_scenes.SIDE  # a position in an image, times FACTOR, is its position in the tile
 GREY = 60
 
 
@@ -190,7 +190,7 @@ def test_bones_and_joints_are_drawn(poses: PoseRun, capsys: pytest.CaptureFixtur
     assert pixel(picture, 0, 200, 100) == (GREY,) * 3, "no bone to a joint of a low score"
     assert pixel(picture, 0, 200, 250) == (GREY,) * 3
     assert pixel(picture, 0, 100, 200) == one, "the dot of a joint of a high score is filled"
-    assert pixel(picture, 0, 100, 300) == ImageColor.getrgb(PAPER), "and no other"
+    assert pixel(picture, 0, 100, 300) == ImageColor.getrgb(PAPER), "that of a low score is not"
     assert pixel(picture, 1, 200, 50) == one, "the second image's first person"
     assert pixel(picture, 1, 200, -20) == ImageColor.getrgb(PAPER), "padded, not stretched"
 

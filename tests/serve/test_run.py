@@ -55,7 +55,7 @@ def test_an_address_that_is_in_use_or_unknown(work: Path, capsys: pytest.Capture
     check_error(capsys.readouterr().err, "serve.run", "HOST=256.1.1.1", "no such address", "HOST=127.0.0.1")
 
 
-def test_the_hint_for_the_last_port_is_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_for_the_highest_port_is_the_port_below(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         monkeypatch.setattr(listen, "MAX_PORT", port)
