@@ -128,7 +128,8 @@ def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, valu
     """tests/make/test_options.py has all checks; these go through make's quoting."""
     done = checkout.make("eval", value)
     assert done.returncode == 2 and value.removesuffix("=4") in done.stderr
-    assert done.stderr.endswith("\nnothing was run.  Stop.\n"), "the full stop is not read as a part of a hint"
+    # make adds `.  Stop.` to the last line; if that were a hint, a user would paste the `.` too
+    assert done.stderr.endswith("\nnothing was run.  Stop.\n")
     assert not (checkout.root / "build").exists(), "a rejected value is not remembered"
 
 
@@ -245,7 +246,7 @@ def test_weights_downloads_to_the_path_that_onnx_uses(tmp_path: Path) -> None:
     assert done.returncode == 2 and "WEIGHTS=weights/new.pth" in done.stderr, not_overwritten
 
 
-def test_train_writes_to_the_path_of_the_model_zoos_scripts(checkout: Checkout) -> None:
+def test_train_writes_to_the_train_directory_of_the_model(checkout: Checkout) -> None:
     (checkout.root / "data/toy").mkdir(exist_ok=True)
     for model, task in (("demo_digits", "classification"), ("demo_pose", "pose")):
         done = checkout.make("-n", "train", "DATASET=data/toy", model=model)

@@ -79,7 +79,7 @@ def interrupted(server: Server, capsys: pytest.CaptureFixture[str]) -> Server:
     return server
 
 
-def test_a_whole_file_with_its_modes(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_file_is_written_with_its_permissions(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(f"{server.url}/file.pth", MD5.upper()) == 0
     assert is_whole()
     assert stat.S_IMODE(os.stat("w/m.pth").st_mode) == 0o640 and stat.S_IMODE(os.stat("w").st_mode) == 0o750
@@ -235,7 +235,9 @@ def test_errors_of_the_server_are_reported_in_one_line(
 
 
 @pytest.mark.parametrize("status, kind", [(200, "text/html"), (204, "application/octet-stream")])
-def test_an_html_page_is_rejected(server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_is_not_a_file_is_rejected(
+    server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.status, server.kind = status, kind
     assert download(f"{server.url}/file.pth") == 2
     assert f"{server.url}/file.pth: not a file (found status {status}, {kind}); " in error(capsys)

@@ -91,10 +91,11 @@ def test_too_few_free_bytes_are_reported_in_one_line_and_a_rerun_finishes(
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
-def test_too_few_free_files_are_reported_in_one_line_and_a_rerun_finishes(
+def test_too_few_free_inodes_are_reported_in_one_line_and_a_rerun_finishes(
     stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
 ) -> None:
-    """Bytes are free, so that the check before the work passes and the disk is full in the middle of it."""
+    """Bytes are free, but inodes are not, so the check before the work passes, and the disk is full in the middle of
+    it."""
     folder, expected = prepare(stage, built, tmp_path, bound)
     folders = {path.parent for path in below(tmp_path / "finished", stage.products)}
     spare = 1 if len(expected) > 1 else 0  # 0: a stage that writes only one file has no room even for that one

@@ -242,8 +242,8 @@ def check_flipped(source: random.Random) -> None:
         except UserError as error:
             assert "x.tar" in str(error)
             return
-    # If the changed byte is in the extension (.cls) of a label, the label is not read; find_images then leaves out the
-    # image, since it has no label.
+    # The names in a pax header have no checksum. If the changed byte is in the extension (.cls) of such a name, the
+    # label is not read; find_images then leaves out the image, since it has no label.
     assert places(after.images) == before
 
 
@@ -378,7 +378,7 @@ def test_invalid_lists_of_tar_files_are_rejected(text: str, parts: tuple[str, ..
     assert all(part in line for part in parts), line
 
 
-def test_a_list_of_images_instead_of_its_directory(tmp_path: Path) -> None:
+def test_a_list_of_images_is_rejected_with_a_hint(tmp_path: Path) -> None:
     for name, hint in (("val_list.txt", f"give DATASET={tmp_path}"), ("my.txt", "remove the line; ")):
         (tmp_path / name).write_text("val/a.gif 3\n")
         with pytest.raises(FormatError) as caught:

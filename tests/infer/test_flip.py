@@ -163,7 +163,7 @@ def test_ais_bench_is_run_twice(images: list[np.ndarray], capfd: pytest.CaptureF
     assert "ais_bench " not in capfd.readouterr().out
 
 
-def test_another_device_runs_again(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+def test_both_passes_run_again_on_another_device(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
     for device in ("0", "1"):
         assert call("--inputs_flip", "in-flip", "--device", device, *ASCEND, model="m.om") == 0
         assert capfd.readouterr().out.count(f" --device {device} ") == 2

@@ -51,7 +51,7 @@ def test_ais_bench_runs_on_one_device(images: np.ndarray, capfd: pytest.CaptureF
     assert f"{START} --device 3\n" in capfd.readouterr().out, "the command can be pasted"
 
 
-def test_another_device_runs_again(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_pass_runs_again_on_another_device(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
     for device in ("0", "1", "1"):
         assert call("--device", device) == 0
     out = capfd.readouterr().out

@@ -142,7 +142,7 @@ def test_convolutions_do_not_use_tf32(torchscript_files: Path) -> None:
     arguments = [list(node.inputs()) for node in module.graph.findAllNodes("aten::_convolution")]
     assert {values[-1].toIValue() for values in arguments} == {False}
     assert {values[-2].toIValue() for values in arguments} == {True}, (
-        "cudnn_enabled, which shared one constant with allow_tf32"
+        "cudnn_enabled stays True, although it shared one constant with allow_tf32"
     )
     image = torch.randn(1, 3, tiny.SIDE, tiny.SIDE)
     with torch.inference_mode():
@@ -150,10 +150,10 @@ def test_convolutions_do_not_use_tf32(torchscript_files: Path) -> None:
 
 
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-4), ("fp16", 2e-2)])
-def test_a_gpu_computes_in_float16_one_batch_after_another(
+def test_a_gpu_computes_in_the_precision_of_the_model_one_batch_after_another(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float
 ) -> None:
-    """The CPU replaces a GPU: float16 inside, float32 outside, one batch after another."""
+    """The CPU replaces a GPU: the model's precision inside, float32 outside, one batch after another."""
     monkeypatch.setattr(torchscript_runtime, "find_device", lambda device: f"cpu:{device}")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")

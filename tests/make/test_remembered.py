@@ -51,7 +51,7 @@ def test_a_hint_for_a_remembered_value_works() -> None:
 
 @pytest.mark.parametrize("reference", ["config", "record.json"])
 @pytest.mark.parametrize("before", ["", "data/imagenet"])
-def test_a_reference_for_a_data_set_is_forgotten_with_it(
+def test_a_reference_for_one_data_set_is_forgotten_if_another_is_given(
     reference: str, before: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish()
@@ -172,7 +172,7 @@ def test_the_dataset_that_calibrates_an_int8_model_is_remembered(capsys: pytest.
 
 
 @pytest.mark.parametrize("goal", ["bench", "qps"])
-def test_sweeps_compile_their_models(goal: str) -> None:
+def test_om_is_rejected_for_sweeps_since_they_compile_their_models(goal: str) -> None:
     for path in ("x.onnx", "x.onnx.json"):
         Path(path).touch()
     with pytest.raises(OptionError) as caught:

@@ -50,7 +50,7 @@ def rejected(run: Run | PoseRun, where: object, capsys: pytest.CaptureFixture[st
     assert not (run.root / "eval/show.png").exists()
 
 
-def test_the_sheet_has_these_rows() -> None:
+def test_seven_tiles_in_six_columns_need_two_rows() -> None:
     assert tiles.draw_sheet([Image.new("RGB", CLASS_TILE)] * 7, 6).size == size(CLASS_TILE, 6, 2)
 
 
