@@ -11,11 +11,13 @@ $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.jso
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
 WORK = $(B)/predict_work
+# Inputs of DATASET with any INPUT and LIMIT, for the names of classes
+LABELLED = --labelled $(or $(PREP),$(wildcard $(foreach dtype,float32 uint8,$(addprefix $(B)/prep/$(notdir $(DATASET:%/=%))-$(dtype),/ -first*/))))
 predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMAGES; no labels are needed
 	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
 	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
 	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
-	    --labelled $(INPUTS) \
+	    $(LABELLED) \
 	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
 	@rm -rf $(WORK)
 
@@ -27,7 +29,7 @@ known-verdict:                    # runs before the models are compiled; if it f
 .PHONY: known-verdict
 serve:        known-verdict $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
 	exec $(if $(filter ascend,$(BACKEND)),$(AIS_PYTHON),$(PYTHON)) -m serve.run --cfg $(CFG) --models $(SERVED) --metrics $(METRICS) \
-	    --labelled $(INPUTS) $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
+	    $(LABELLED) $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
 
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml

@@ -30,7 +30,7 @@ READ_BY = {
     "preprocess": DATA,
     "infer": RUN | DATA,
     "bench": RUN - {"BATCH"} | {"LOOP"},
-    "predict": RUN | DATA - {"SHARDS"},  # DATASET, LIMIT and PREP: for the names of classes
+    "predict": RUN | {"FLIP", "DATASET", "PREP"},  # DATASET and PREP: for the names of classes
 }
 EVALUATION = RUN | DATA | {"REFERENCE"}  # read by all other targets
 READ_BY["qps"] = EVALUATION - {"BATCH"}

@@ -5,7 +5,7 @@
 
 Reads    the manifest of inputs that preprocessing made with --images, the run records with their outputs (--run_flip:
          the flip test of a pose model), and the images; from the config INPUT.CLASS_NAMES,
-         or else the names of the class directories in --labelled/manifest.json
+         or else the names of the class directories in <--labelled>/manifest.json
 Writes   the directory --output, which is replaced in one step: predictions.json, show.png with the first images, and
          predictions.csv (classes) or keypoints.json (people, as COCO results)
 Locks    <output>_lock

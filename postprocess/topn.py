@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -90,24 +90,25 @@ def class_name(names: Sequence[str], index: int) -> str:
 
 def add_labelled_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--labelled`, for `directory_names`."""
-    text = "directory with the inputs of a data set, for class names if the config has none"
-    parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
+    text = "directories with inputs of one data set, for class names if the config has none"
+    parser.add_argument("--labelled", type=Path, nargs="*", default=[], metavar="DIR", help=text)
 
 
-def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
-    """The names of the class directories in the data set whose inputs are in the directory `labelled`; prints where
-    they are from. Empty if `labelled` is missing, or if its data set has no class directories or another number of
-    classes."""
-    path = labelled and labelled / "manifest.json"
-    if not path or not path.exists():
+def directory_names(labelled: Iterable[Path], classes: int) -> list[str]:
+    """The names of the class directories in the data set whose inputs are in the directories `labelled`; prints where
+    they are from. Empty if the data set has no class directories or another number of classes, or if the directories
+    contradict each other."""
+    found: dict[Path, list[str]] = {}
+    for path in (folder / "manifest.json" for folder in labelled):
+        manifest = Manifest.read(path) if path.exists() else None
+        if manifest and manifest.dataset == "imagenet" and manifest.classes == classes:
+            found[path] = names_of(((image.source, image.label or 0) for image in manifest.images), classes)
+    known = {path: names for path, names in found.items() if names}
+    first = next(iter(known), None)
+    if first is None or any(names != known[first] for names in known.values()):
         return []
-    manifest = Manifest.read(path)
-    if manifest.dataset != "imagenet" or manifest.classes != classes:
-        return []
-    names = names_of(((image.source, image.label or 0) for image in manifest.images), classes)
-    if names:
-        print(f"class names: the class directories of the data set in {path}", flush=True)
-    return names
+    print(f"class names: the class directories of the data set in {first}", flush=True)
+    return known[first]
 
 
 class Block(NamedTuple):

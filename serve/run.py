@@ -5,7 +5,7 @@
         --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    the compiled models, one for each batch size, with their records; the metrics record with the verdict about one
-         of them; the config; the names of classes, from INPUT.CLASS_NAMES or --labelled/manifest.json
+         of them; the config; the names of classes, from INPUT.CLASS_NAMES or <--labelled>/manifest.json
 Serves   two models by name. `<cfg>`: the five best classes of image files, or the people in them, computed as by the
          stages preprocess, infer and postprocess. `<cfg>_tensor`: the compiled model itself
 Devices  with `--device 0,1` one process for each device, on the ports --port, --port + 1, …

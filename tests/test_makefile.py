@@ -254,6 +254,18 @@ def test_train_writes_to_the_train_directory_of_the_model(checkout: Checkout) ->
         assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
 
 
+def test_predict_uses_the_class_names_of_one_data_set(checkout: Checkout) -> None:
+    """Inputs of the data set with any LIMIT and INPUT have its names; those of other data sets are not read."""
+    (checkout.root / "data/toy").mkdir(exist_ok=True)
+    (checkout.root / "a.jpg").touch()
+    prep = checkout.root / "build/demo_digits/prep"
+    for name in ("toy-float32", "toy-uint8-first3", "toy-old-float32", "imagenet-float32"):
+        (prep / name).mkdir(parents=True)
+    done = checkout.make("-n", "predict", "DATASET=data/toy/", "IMAGES=a.jpg")
+    given = " ".join(f"build/demo_digits/prep/{name}/" for name in ("toy-float32", "toy-uint8-first3"))
+    assert done.returncode == 0 and f"--labelled {given} " in done.stdout, done.stderr + done.stdout
+
+
 def test_doctor_checks_the_given_values_and_remembers_nothing(checkout: Checkout) -> None:
     folder = checkout.root / "data/toy/val"
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,9 @@ def test_images_are_never_remembered(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_values_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
-    resolve("predict", IMAGES="photos\n a.jpg", SHARDS="3", REFERENCE="torch", DEVICE="0,1", BACKEND="torchscript")
+    resolve("predict", IMAGES="photos\n a.jpg", LIMIT="3", REFERENCE="torch", DEVICE="0,1", BACKEND="torchscript")
     lines = capsys.readouterr().err
-    assert "SHARDS=3 is ignored" in lines and "REFERENCE=torch is ignored" in lines
+    assert "LIMIT=3 is ignored" in lines and "REFERENCE=torch is ignored" in lines
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_only_the_values_that_a_call_uses_are_listed(capsys: pytest.CaptureFixtu
     values = {"DATASET": "other", "LIMIT": "7", "REFERENCE": "torch", "LOOP": "3", "CALIB": "5"}
     for name, value in {**values, "BATCH": "4", "SHARDS": "2", "BACKEND": "onnxruntime"}.items():
         stored(name, value)
-    assert note(capsys, "predict", IMAGES="a.jpg") == {"BATCH", "BACKEND", "DATASET", "LIMIT"}
+    assert note(capsys, "predict", IMAGES="a.jpg") == {"BATCH", "BACKEND", "DATASET"}
     assert note(capsys, "show") == {"BATCH", "BACKEND", "DATASET", "LIMIT", "REFERENCE", "SHARDS"}
     assert note(capsys, "bench") == {"BACKEND", "LOOP"}
     assert note(capsys, "om") == {"BATCH", "BACKEND"}
@@ -126,7 +126,7 @@ def test_only_the_values_that_a_call_uses_are_listed(capsys: pytest.CaptureFixtu
     assert note(capsys, "weights") == set()
     stored("WEIGHTS", "w.pth")
     Path("w.pth").touch()
-    assert note(capsys, "predict", IMAGES="a.jpg", OM="x.onnx") == {"BACKEND", "DATASET", "LIMIT"}
+    assert note(capsys, "predict", IMAGES="a.jpg", OM="x.onnx") == {"BACKEND", "DATASET"}
     assert "WEIGHTS" in note(capsys, "show"), "REFERENCE=torch reads it"
 
 
@@ -136,7 +136,7 @@ def test_only_the_values_that_a_call_uses_are_listed(capsys: pytest.CaptureFixtu
         ("eval", {"PREP": "inputs"}, {"LIMIT": "7"}),
         ("infer", {"OM": "x.onnx"}, {"BATCH": "4", "ONNX": "y.onnx", "SOC": "Ascend910B1"}),
         ("eval", {"OM": "x.onnx", "PREP": "inputs"}, {"INPUT": "uint8", "LIMIT": "7"}),
-        ("predict", {"IMAGES": "a.jpg"}, {"SHARDS": "3", "REFERENCE": "torch"}),
+        ("predict", {"IMAGES": "a.jpg"}, {"LIMIT": "3", "REFERENCE": "torch"}),
         ("train", {}, {"BATCH": "4", "LIMIT": "7"}),
         ("bench qps", {}, {"BATCH": "4"}),
         ("om", {"BACKEND": "torchscript"}, {"ATC_FLAGS": "--log=debug"}),

@@ -74,6 +74,13 @@ def test_classes_have_the_names_of_the_class_directories(
     assert call(classes, "--labelled", prep) == 0
     printed = capsys.readouterr().out
     assert f"img0.JPEG: {name} " in printed and (str(other) in printed) == (name != "class 1")
+    changed = [dataclasses.replace(each, source=f"val/other{each.label}/x.png") for each in before.images]
+    second = make_folder(tmp_path / "second") / "manifest.json"
+    dataclasses.replace(before, images=changed).write(second)
+    assert call(classes, "--labelled", prep, second.parent) == 0
+    # if two directories have other names for a class, it has no name
+    last = "other1" if name == "class 1" else "class 1"
+    assert f"img0.JPEG: {last} " in capsys.readouterr().out
     dataclasses.replace(before, images=images, classes=7).write(other)
     assert call(classes, "--labelled", prep) == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
     assert call(classes, "--labelled", "none") == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
