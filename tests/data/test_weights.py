@@ -79,7 +79,9 @@ def interrupted(server: Server, capsys: pytest.CaptureFixture[str]) -> Server:
     return server
 
 
-def test_a_complete_file_is_written_with_its_permissions(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_file_gets_mode_0640_and_its_directory_0750(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert download(f"{server.url}/file.pth", MD5.upper()) == 0
     assert is_whole()
     assert stat.S_IMODE(os.stat("w/m.pth").st_mode) == 0o640 and stat.S_IMODE(os.stat("w").st_mode) == 0o750
@@ -110,7 +112,7 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
 
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
 def test_a_changed_file_is_downloaded_again(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is shorter than the part (status 416), or has another ETag or another size."""
+    """It is not longer than the part (status 416), or has another ETag or another size."""
     interrupted.data = b"\xff" * size
     if size == len(DATA):
         interrupted.etag = '"v2"'

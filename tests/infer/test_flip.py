@@ -68,7 +68,7 @@ def test_the_emulator_loads_the_model_once(images: list[np.ndarray], capfd: pyte
 
 @in_this_process
 def test_summaries_are_those_of_two_calls(images: list[np.ndarray]) -> None:
-    """The second pass writes the files of a separate call with --flip."""
+    """One call for both passes writes the same summaries as two separate calls, the second with --flip."""
     assert call() == 0
     together = summaries()
     own = ["--model", "m.onnx", "--input", "in", "--outfmt", "NPY", "--batchsize", "1", "--device", "0"]
@@ -143,7 +143,8 @@ def test_a_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert call() == 0
     first, second = (record.kept for record in records())
-    # at least one input is computed again; at the kill, two more outputs of the first pass may not be written yet
+    # A rerun computes at least one input of each pass, since without inputs the tool writes no summary. Two more outputs
+    # of the first pass may not have been written at the kill.
     assert COUNT - 3 <= first <= COUNT - 1 and 1 <= second < COUNT
     check_files(images)
 

@@ -19,7 +19,7 @@ def images(checkout: Path) -> Path:
 
 def test_images_are_never_remembered(capsys: pytest.CaptureFixture[str]) -> None:
     found = resolve("predict", IMAGES="a.jpg photos/", BATCH="2")
-    assert "IMAGES" not in found, "make already has the value of IMAGES, and would divide a returned one at the space"
+    assert "IMAGES" not in found, "make has this value already; if it were returned, make would split it at the space"
     assert [path.name for path in Path("build/net/settings").iterdir()] == ["BATCH.mk"]
     resolve("eval", IMAGES="a.jpg")
     assert "IMAGES=a.jpg is ignored: only make predict uses it" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_inputs_of_another_data_set_forget_the_reference() -> None:
 
 @pytest.mark.parametrize("name", sorted(NOT_REMEMBERED))
 def test_a_file_of_a_value_that_is_not_remembered_is_removed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An older version wrote GATE and MAX_REJECTED. make/settings.mk does not read these files either."""
+    """An older version wrote files for GATE and MAX_REJECTED. If they still exist, make/settings.mk does not read them."""
     path = stored(name, "3")
     settings = (ROOT / "make/settings.mk").read_text(encoding="utf-8")
     assert name in settings.partition("NOT_REMEMBERED :=")[2].partition("#")[0].split()
@@ -190,7 +190,9 @@ def test_the_default_model_is_named_with_the_models_that_have_results(capsys: py
     Path("build/net/om").mkdir(parents=True)
     capsys.readouterr()
     resolve("om")
-    assert "is the default" in capsys.readouterr().err, "a failed call left an empty directory"
+    assert "is the default" in capsys.readouterr().err, (
+        "an empty directory, such as a failed call leaves, is not a result"
+    )
     Path("build/net/om/model.onnx").touch()
     resolve("om")
     assert "is the default" not in capsys.readouterr().err
@@ -235,7 +237,7 @@ def test_backups_of_killed_calls_are_removed() -> None:
     assert not folders[ended.pid].exists() and folders[os.getpid()].exists()
 
 
-def test_the_targets_in_the_table_exist() -> None:
+def test_the_targets_and_variables_in_read_by_exist() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     stages = text.partition("STAGES  := ")[2].partition("\n")[0].split()
     listed = text.partition("OPTIONS := ")[2].partition("\nSTAGES")[0].replace("\\\n", " ").split()
