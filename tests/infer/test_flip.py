@@ -143,8 +143,8 @@ def test_a_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert call() == 0
     first, second = (record.kept for record in records())
-    # A rerun computes at least one input of each pass, since without inputs the tool writes no summary. Two more outputs
-    # of the first pass may not have been written at the kill.
+    # A rerun computes at least one input of each pass, since without inputs the tool writes no summary. Two more
+    # outputs of the first pass may not have been written at the kill.
     assert COUNT - 3 <= first <= COUNT - 1 and 1 <= second < COUNT
     check_files(images)
 

@@ -94,7 +94,7 @@ def test_inputs_of_another_data_set_forget_the_reference() -> None:
 
 @pytest.mark.parametrize("name", sorted(NOT_REMEMBERED))
 def test_a_file_of_a_value_that_is_not_remembered_is_removed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An older version wrote files for GATE and MAX_REJECTED. If they still exist, make/settings.mk does not read them."""
+    """An older version wrote files for GATE and MAX_REJECTED. make/settings.mk does not read such files."""
     path = stored(name, "3")
     settings = (ROOT / "make/settings.mk").read_text(encoding="utf-8")
     assert name in settings.partition("NOT_REMEMBERED :=")[2].partition("#")[0].split()
