@@ -125,7 +125,7 @@ def test_prerequisites_contain_all_code_that_a_recipe_runs(checkout: Checkout, a
     ],
 )
 def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
-    """tests/make/test_options.py has all checks; these go through make's quoting."""
+    """tests/make/test_options.py has values for all checks; the values here also go through make's quoting."""
     done = checkout.make("eval", value)
     assert done.returncode == 2 and value.removesuffix("=4") in done.stderr
     # make adds `.  Stop.` to the last line; if that were a hint, a user would paste the `.` too
@@ -255,7 +255,7 @@ def test_train_writes_to_the_train_directory_of_the_model(checkout: Checkout) ->
 
 
 def test_predict_uses_the_class_names_of_one_data_set(checkout: Checkout) -> None:
-    """Inputs of the data set with any LIMIT and INPUT have its names; those of other data sets are not read."""
+    """Class names are read from the inputs of this data set, with any LIMIT and INPUT, but not from those of others."""
     (checkout.root / "data/toy").mkdir(exist_ok=True)
     (checkout.root / "a.jpg").touch()
     prep = checkout.root / "build/demo_digits/prep"

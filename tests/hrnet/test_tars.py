@@ -301,7 +301,7 @@ def test_tar_files_are_found_in_val_or_through_a_list_or_as_a_single_file(tars: 
     assert find_source(tars, "val/val-9.tar/b.jpg").read_bytes() == b"b"
 
 
-def test_a_list_or_class_folders_take_precedence(tars: Path) -> None:
+def test_an_image_list_or_class_folders_take_precedence_over_tar_files(tars: Path) -> None:
     for name in ("val/a/1.jpg", "val/b/2.jpg"):
         (tars / name).parent.mkdir(parents=True)
         (tars / name).write_bytes(b"x")

@@ -237,7 +237,7 @@ def test_backups_of_killed_calls_are_removed() -> None:
     assert not folders[ended.pid].exists() and folders[os.getpid()].exists()
 
 
-def test_the_targets_and_variables_in_read_by_exist() -> None:
+def test_the_targets_and_variables_of_the_table_read_by_exist() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     stages = text.partition("STAGES  := ")[2].partition("\n")[0].split()
     listed = text.partition("OPTIONS := ")[2].partition("\nSTAGES")[0].replace("\\\n", " ").split()

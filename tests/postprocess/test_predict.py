@@ -78,7 +78,7 @@ def test_classes_have_the_names_of_the_class_directories(
     second = make_folder(tmp_path / "second") / "manifest.json"
     dataclasses.replace(before, images=changed).write(second)
     assert call(classes, "--labelled", prep, second.parent) == 0
-    # if two directories have other names for a class, it has no name
+    # if the inputs in two --labelled directories give a class different names, it has no name
     last = "other1" if name == "class 1" else "class 1"
     assert f"img0.JPEG: {last} " in capsys.readouterr().out
     dataclasses.replace(before, images=images, classes=7).write(other)
