@@ -154,8 +154,8 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _replace(path: Path, text: str, before: Path) -> None:
-    """Write two copies, then replace the file atomically. `before`: a copy of the old file, empty if there is none;
-    with the suffix `.given`: a copy of the new file."""
+    """Write a copy of the old file and one of the new file, then replace the file atomically. `before`: the copy of the
+    old file, empty if there is none; with the suffix `.given`: the copy of the new file."""
     if path.is_file():
         shutil.copy2(path, before)
     else:

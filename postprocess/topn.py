@@ -184,7 +184,7 @@ class Outputs(NamedTuple):
     files: list[str]  # one for each image, in the manifest's order
     dtype: str
     size: int  # number of outputs, C
-    softmax: bool  # whether they are logits; else probabilities
+    softmax: bool  # whether to compute the softmax: the outputs are logits, else they are probabilities
 
 
 def read_outputs(cfg: Path, path: Path, run: Path) -> Outputs:
