@@ -98,7 +98,7 @@ cluster:      $(MODEL_FILE) $(OM:%=%.json) $(if $(TORCH_OR_ONNX),$(SOURCE)) ## c
 
 VENV  := .venv
 PEERS ?= peers# bench-peers: the original programs; not remembered
-CLEAN ?=# clean: the value all also removes build/MODEL/train; not remembered
+CLEAN ?=# CLEAN=all also removes build/MODEL/train; not remembered
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list

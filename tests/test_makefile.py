@@ -32,13 +32,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def checkout(sources: Checkout) -> Iterator[Checkout]:
-    """A checkout without build/. All tests share it, so they must not change other files that another test reads."""
+    """A checkout without build/, which is removed after each test. All tests share the checkout, so outside of build/ a
+    test must not change files that other tests read."""
     yield sources
     shutil.rmtree(sources.root / "build", ignore_errors=True)
 
 
 @pytest.mark.parametrize("name", ["KEEP_FLOAT", "REFERENCE", "SHARDS", "ATC_FLAGS", "BATCH"])
-def test_an_empty_value_is_remembered_as_empty(checkout: Checkout, name: str) -> None:
+def test_an_empty_value_is_accepted_if_given_or_remembered(checkout: Checkout, name: str) -> None:
     given = ["DATASET=weights", "BACKEND=onnxruntime"]
     for words in ([*given, f"{name}="], given):
         done = checkout.make("-n", "clean", *words)
@@ -163,11 +164,11 @@ def test_clean_names_the_model(checkout: Checkout) -> None:
     (build / "mine/settings/CFG.mk").write_text("CFG ?= my/mine.yaml\n")
     Path(checkout.root, "my").mkdir()
     Path(checkout.root, "my/mine.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    without_make = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
 
     def default(*words: str) -> subprocess.CompletedProcess[str]:
         call = ["make", "clean", *words]
-        return subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True, check=True)
+        return subprocess.run(call, cwd=checkout.root, env=without_make, capture_output=True, text=True, check=True)
 
     rejected = checkout.make("clean", "CLEAN=al", model="hrnet_w18")
     assert rejected.returncode == 2 and "CLEAN=al: expected all" in rejected.stderr
@@ -192,12 +193,12 @@ def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
 def test_a_stage_gets_the_model_of_a_users_config(checkout: Checkout) -> None:
     """For its hints: hrnet/hints.py reads MODEL from the environment."""
     shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    without_make = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     stage = checkout.root / "python"
     stage.write_text("#!/bin/sh\necho model: $MODEL\nexit 2\n")
     stage.chmod(0o700)
     given = ["make", "onnx", "CFG=mine.yaml", "WEIGHTS=weights/demo_digits.pth", "PYTHON=./python"]
-    done = subprocess.run(given, cwd=checkout.root, env=clean, capture_output=True, text=True)
+    done = subprocess.run(given, cwd=checkout.root, env=without_make, capture_output=True, text=True)
     assert done.returncode == 2 and "\nmodel: mine\n" in done.stdout, done.stderr
 
 
@@ -218,7 +219,7 @@ def test_weights_downloads_to_the_path_that_onnx_uses(tmp_path: Path) -> None:
     served.mkdir()
     shutil.copy(ROOT / "weights/demo_digits.pth", served / "published.pth")
     handler = functools.partial(QuietHandler, directory=str(served))
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    without_make = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     exporter = checkout.root / "python"  # without torch, whose import would take most of the time
     exporter.write_text(
         f'#!/bin/bash\nif [ $2 != pth2onnx.classification ]; then exec {sys.executable} "$@"; fi\n'
@@ -231,7 +232,7 @@ def test_weights_downloads_to_the_path_that_onnx_uses(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.server_address[1]}/published.pth"
         config = (checkout.root / "configs/demo_digits.yaml").read_text()
         (checkout.root / "mine.yaml").write_text(f"{config}WEIGHTS:\n  URL: {url}\n")
-        call, environment = ["make", "-j2", *given], {**clean, "no_proxy": "*"}
+        call, environment = ["make", "-j2", *given], {**without_make, "no_proxy": "*"}
         done = subprocess.run(call, cwd=checkout.root, env=environment, capture_output=True, text=True)
         server.shutdown()
     assert done.returncode == 0, done.stderr
@@ -320,13 +321,13 @@ def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> Non
 
 
 def test_family_reads_the_files_that_bench_and_eval_write(checkout: Checkout) -> None:
-    """Dry runs of `make family` and of `make bench eval` show the same file names. The call of make family must not
-    have the MODEL= that Checkout.make adds."""
+    """Dry runs of `make family` and of `make bench eval` show the same file names. make family is not started by
+    Checkout.make, which would add MODEL=."""
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = ["-n", f"PYTHON={sys.executable}", "DATASET=data/any", "BATCHES=1 2"]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    without_make = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     call = ["make", *given, "family", "MODELS=demo_digits hrnet_w18"]
-    done = subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True)
+    done = subprocess.run(call, cwd=checkout.root, env=without_make, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     words = done.stdout.replace("\\\n", " ").replace("'", "").split()
     bench, metrics = (words[words.index(flag) + 1] for flag in ("--bench", "--metrics"))
@@ -337,8 +338,10 @@ def test_family_reads_the_files_that_bench_and_eval_write(checkout: Checkout) ->
 
 
 def test_help_lists_every_target_and_variable_in_100_columns() -> None:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
+    without_make = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, env=without_make, capture_output=True, text=True, check=True
+    ).stdout
     assert max(map(len, shown.splitlines())) <= 100 and "$" not in shown
     text = (ROOT / "Makefile").read_text().replace("\\\n", "")
     stages, variables = (

@@ -158,7 +158,7 @@ def test_a_value_that_is_ignored_is_not_remembered(
     Path("w.pth").write_bytes(b"\x80\x02")
     Path("inputs").mkdir()
     Path("inputs/manifest.json").write_text("{}")
-    resolve(goals, **given, **unused, PYTHON="python3" if "TS" in given else sys.executable)
+    resolve(goals, **given, **unused, PYTHON=sys.executable)
     shown = capsys.readouterr().err
     assert all(f"{name}={value} is ignored" in shown for name, value in unused.items()), shown
     kept = {path.stem for path in Path("build/net/settings").glob("*.mk")}
@@ -180,7 +180,7 @@ def test_om_is_rejected_for_sweeps_since_they_compile_their_models(goal: str) ->
     assert caught.value.what.startswith("OM=x.onnx: ") and caught.value.hint.endswith(" OM=")
 
 
-def test_the_default_model_is_named_with_the_models_that_have_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_message_shows_the_default_model_and_the_models_that_have_results(capsys: pytest.CaptureFixture[str]) -> None:
     stored("LIMIT", "3", model="people")
     Path("build/demo/net/settings").mkdir(parents=True)
     resolve("om")
@@ -237,7 +237,7 @@ def test_backups_of_killed_calls_are_removed() -> None:
     assert not folders[ended.pid].exists() and folders[os.getpid()].exists()
 
 
-def test_the_targets_and_variables_of_the_table_read_by_exist() -> None:
+def test_read_by_contains_only_targets_and_variables_of_the_makefile() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     stages = text.partition("STAGES  := ")[2].partition("\n")[0].split()
     listed = text.partition("OPTIONS := ")[2].partition("\nSTAGES")[0].replace("\\\n", " ").split()

@@ -138,7 +138,7 @@ def test_inputs_of_a_data_set_are_rejected(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The people of postprocess.pose on the same outputs, as COCO results."""
+    """From the same outputs, predict writes the same people as postprocess.pose, as COCO results."""
     run = PoseRun(tmp_path, spread(2)).infer()
     assert pose.main(run.decode_arguments()) == 0
     wanted = read_keypoints(run.part.with_name("1-of-1.keypoints.json"))
