@@ -233,11 +233,9 @@ def _read_tar_dataset(root: Path, tars: list[str], index: Path, classes: int) ->
     unlabelled: list[str] = []
     ends: list[int] = []
     workers = min(cores(), len(tars))
-    contents = (
-        map_files(read_tar, [root / tar for tar in tars], workers, at_once=1, unit="tar") if workers > 1 else None
-    )
+    scanned = map_files(read_tar, [root / tar for tar in tars], workers, at_once=1, unit="tar") if workers > 1 else None
     for number, tar in enumerate(tars):
-        found = contents[number] if contents else read_tar(root / tar)
+        found = scanned[number] if scanned else read_tar(root / tar)
         for name, member in found.images.items():
             source, label = f"{tar}/{name}", found.labels.get(name)
             if label is None:
@@ -271,11 +269,9 @@ def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:
     present, broken = _list_files_in(root, folders)
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in present}
     if not labels:
-        found = f"none of its {len(listed)} in {root / folders[0]}"
-        unused = "the label list of another data set? remove it if the images are in val/<class>/"
-        raise UserError(
-            "none of the listed images exists", where=index, expected=first_few(listed), found=found, hint=unused
-        )
+        expected, found = first_few(listed), f"none of its {len(listed)} in {root / folders[0]}"
+        hint = "the label list of another data set? remove it if the images are in val/<class>/"
+        raise UserError("none of the listed images exists", where=index, expected=expected, found=found, hint=hint)
     reasons = {name: broken[name] for name in listed if name in broken}
     absent = sorted((name for name in listed if name not in present and name not in broken), key=natural_key)
     unlabelled = sorted((name for name in present if name not in listed and name != index.name), key=natural_key)

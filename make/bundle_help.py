@@ -24,9 +24,8 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "REFERENCE": 'metrics record; or "config": the published accuracy',
 }
 
-INPUTS_TEXTS = {
-    "DEVICE": "device id; for make serve also several, such as 0,1"
-}  # bundle with inputs: only serve uses several devices
+# in a bundle with inputs, where only serve uses several devices
+INPUTS_TEXTS = {"DEVICE": "device id; for make serve also several, such as 0,1"}
 
 
 def target_names(preprocesses: bool) -> tuple[str, ...]:
