@@ -32,8 +32,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def checkout(sources: Checkout) -> Iterator[Checkout]:
-    """A checkout without build/, which is removed after each test. All tests share the checkout, so outside of build/ a
-    test must not change files that other tests read."""
+    """A checkout without build/. All tests share it. After each test build/ is removed; a test must not change files
+    outside of build/ that other tests read."""
     yield sources
     shutil.rmtree(sources.root / "build", ignore_errors=True)
 
@@ -50,8 +50,8 @@ def test_an_empty_value_is_accepted_if_given_or_remembered(checkout: Checkout, n
 
 
 def test_a_file_that_another_run_wrote_is_kept_if_the_stage_fails(checkout: Checkout) -> None:
-    """The stage is rejected because another run writes the file. When the stage ends, the file is newer than when the
-    stage started, but make does not remove the file."""
+    """Another run writes the file while the stage runs, and the stage fails because of this. The file is then newer than
+    the start of the stage, but make does not remove it."""
     product = checkout.root / "build/demo_digits/model.onnx"
     product.parent.mkdir(parents=True)
     stage = checkout.root / "rejected"
@@ -155,8 +155,8 @@ def test_clean_of_an_invalid_model_removes_nothing(checkout: Checkout, value: st
 
 
 def test_clean_names_the_model(checkout: Checkout) -> None:
-    """Also the default model, if no MODEL= is given. If the model has no products, clean names the models that have
-    some, and removes none of their files."""
+    """clean prints the name of the model, also if it is the default model. If the model has no products, clean prints
+    the names of the models that have some, and removes none of their files."""
     build = checkout.root / "build"
     for path in ("hrnet_w18/settings/LOOP.mk", "hrnet_w18/train/log", "mine/settings/LOOP.mk", "demo/x/settings/y"):
         (build / path).parent.mkdir(parents=True, exist_ok=True)
@@ -311,7 +311,7 @@ def test_settings_of_pip_and_git_do_not_break_setup(checkout: Checkout) -> None:
 
 
 def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> None:
-    """With any MAKEFLAGS: two stages at a time would disturb the timing."""
+    """Stages run one after another, whatever MAKEFLAGS contains: two stages at a time would disturb the timing."""
     order = [
         line.split()[2] for line in checkout.make("-n", "qps", "BATCHES=1,2").stdout.splitlines() if " -m " in line
     ]
