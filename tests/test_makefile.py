@@ -50,8 +50,8 @@ def test_an_empty_value_is_accepted_if_given_or_remembered(checkout: Checkout, n
 
 
 def test_a_file_that_another_run_wrote_is_kept_if_the_stage_fails(checkout: Checkout) -> None:
-    """Another run writes the file while the stage runs, and the stage fails because of this. The file is then newer than
-    the start of the stage, but make does not remove it."""
+    """Another run writes the file while the stage runs, and the stage fails because of this. The file is then newer
+    than the start of the stage, but make does not remove it."""
     product = checkout.root / "build/demo_digits/model.onnx"
     product.parent.mkdir(parents=True)
     stage = checkout.root / "rejected"
