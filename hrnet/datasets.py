@@ -97,8 +97,8 @@ class Dataset:
         return notes
 
     def check_class_names(self, names: Sequence[str]) -> None:
-        """Raise UserError if `names` (the value of INPUT.CLASS_NAMES) contains the name of a class directory, but not at
-        the directory's index: then either the labels or the names are wrong. Other names of directories, such as
+        """Raise UserError if `names` (the value of INPUT.CLASS_NAMES) contains the name of a class directory, but not
+        at the directory's index: then either the labels or the names are wrong. Other names of directories, such as
         n01440764, are accepted."""
         positions: dict[str, list[int]] = {}
         for position, name in enumerate(names):
