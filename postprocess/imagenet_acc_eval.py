@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from hrnet.cli import UserError, command, first_few, plural
-from hrnet.datasets import read_labels
+from hrnet.label_files import read_labels
 from postprocess.topn import TOP, cumulative_accuracies, rank_files, write_result
 
 SUFFIXES = (".txt", ".bin", ".npy")

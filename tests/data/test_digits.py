@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import digits
-from hrnet.datasets import read_labels
+from hrnet.label_files import read_labels
 
 # not imported here: that takes a second in each process of pytest-xdist
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")

@@ -18,10 +18,10 @@ from PIL import Image
 
 from hrnet import datasets
 from hrnet.config import config_sha256, load_config
-from hrnet.datasets import read_labels
 from hrnet.io import tensors
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
+from hrnet.label_files import read_labels
 from preprocess import folder as prep_folder
 from preprocess.classification import main
 from tests.support import ROOT
