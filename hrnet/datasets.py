@@ -4,8 +4,8 @@ ImageNet, with labels:
 val/*.JPEG + val_label.txt   model zoo: `name index` lines
 val_list.txt                 PaddleClas: `path index` lines, paths relative to the data set's directory
 val/<class>/*                torchvision's ImageFolder: the class index is the position of the class directory in text
-                             order, or in numeric order if all names are integers; in a subset of the classes, the name
-                             itself if it is an integer, else the position in train/
+                             order, or in numeric order if all names are integers. If val/ has only some of the classes,
+                             the index is the name itself if it is an integer, else the position in train/
 train/<class>/*              the same, for training; a directory for each class is required
 *.tar, val/*.tar             WebDataset (hrnet/tars.py); DATASET may also be a text file that lists tar files
 COCO:

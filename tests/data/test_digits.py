@@ -59,7 +59,7 @@ def test_images_are_grey_jpegs_of_the_digits(folder):
     assert np.corrcoef(small.ravel(), source.ravel())[0, 1] > 0.95
 
 
-def test_a_rerun_completes_and_changes_nothing(folder, capsys):
+def test_a_rerun_restores_a_missing_image_and_changes_no_other(folder, capsys):
     before = {path: path.read_bytes() for path in folder.rglob("*.JPEG")}
     gone = folder / "val" / "digit_0002.JPEG"
     gone.unlink()
